@@ -57,7 +57,20 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> Markup:
     """A table of texts."""
+    return grid(head, ([text(cell) for cell in row] for row in rows), caption)
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[Markup]], caption: str) -> Markup:
+    """A table of markup."""
+    return wide_table(head, (tag("tr", joined(tag("td", cell) for cell in row)) for row in rows), caption)
+
+
+def wide_table(head: Sequence[str], rows: Iterable[Markup], caption: str, label: str | None = None) -> Markup:
+    """A table of rows that are elements already, which scrolls where it is wide.
+
+    Args:
+        label: what it is, for a screen reader; the caption by default.
+    """
     header = tag("tr", joined(tag("th", text(name), scope="col") for name in head))
-    body = joined(tag("tr", joined(tag("td", text(cell)) for cell in row)) for row in rows)
-    made = tag("table", tag("caption", text(caption)), tag("thead", header), tag("tbody", body))
-    return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=caption)
+    made = tag("table", tag("caption", text(caption)), tag("thead", header), tag("tbody", joined(rows)))
+    return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=label or caption)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.errors import Problem, RunError, UsageError
+from runner.record.directory import ROWS_FOLDER
 from runner.record.manifest import read_manifest
 from runner.report.page import MARK
 from runner.safe_files import Folder
@@ -51,6 +52,7 @@ def follow(
     make: Callable[[], bytes],
     path: Path,
     *,
+    seen: object = None,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
@@ -58,28 +60,28 @@ def follow(
 
     Args:
         make: makes the page as of now.
+        seen: what `state_of` returned before the page that is there was made; None if there is none.
         pause: waits so many seconds.
     """
     written = 0
-    seen: object = None
     while True:
-        going_on = read_manifest(run)["status"] == "running"
-        now = _state(run)
+        now = state_of(run)
         began = clock()
-        if now != seen or not going_on:
+        if now != seen:
             write(path, make())
             written += 1
             seen = now
-        if not going_on:
+        if now[0] != "running":
             return written
         pause(max(LEAST_PAUSE, SHARE * (clock() - began)))
 
 
-def _state(run: Path) -> object:
-    """What changes as rows come: the names, sizes and times of the part files."""
+def state_of(run: Path) -> tuple[str, object]:
+    """What changes as a run goes on: its status, and the names, sizes and times of its part files."""
+    status = str(read_manifest(run)["status"])
     try:
-        with Folder(run) as folder, folder.folder("rows") as rows:
+        with Folder(run) as folder, folder.folder(ROWS_FOLDER) as rows:
             found = [(name, rows.status(name)) for name in rows.names(".parquet")]
     except OSError:
-        return None
-    return [(name, status.st_size, status.st_mtime_ns) for name, status in found]
+        return status, None
+    return status, [(name, each.st_size, each.st_mtime_ns) for name, each in found]

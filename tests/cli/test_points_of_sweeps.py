@@ -115,6 +115,14 @@ def test_a_name_that_is_no_point_is_refused(
     assert found == Outcome(2, "", f"steprun\n      {message.format(path)}\n{told}")
 
 
+@pytest.mark.parametrize("words", ["--columns loss", "--rows full", "--checkpoint-every 2", "--allow-changed-data"])
+def test_options_of_a_run_are_refused_for_a_sweep(words: str, folder: Path) -> None:
+    found = points(folder, "resume", "SWEEP", *words.split())
+    option = words.split()[0]
+    message = f"{option} is for a run, and sweeps/swept/latest is a sweep"
+    assert found == Outcome(2, "", f"steprun\n      {message}\n      = leave {option} out\n")
+
+
 def test_results_are_sorted_by_the_last_value_of_a_name_in_both_directions(folder: Path) -> None:
     def losses(*words: str) -> list[float]:
         rows = json.loads(points(folder, "results", "SWEEP", "--json", *words).out)

@@ -297,6 +297,10 @@ def test_a_finished_run_without_a_larger_count_says_what_to_do(folder: Path) -> 
     done = steprun("resume", "runs/linear", cwd=folder)
     shown = directory.relative_to(folder)
     assert done.err == f"steprun\n      {shown} is finished\n      = run its config again for a new run\n"
+    for words in (("--retry", "failed"), ("--jobs", "2"), ("--on", "ray"), ("--address", "auto"), ("--yes",)):
+        done = steprun("resume", "runs/linear", *words, cwd=folder)
+        message = f"{words[0]} is for a sweep, and runs/linear is a run"
+        assert done.err == f"steprun\n      {message}\n      = leave {words[0]} out\n"
 
 
 LONG = """\

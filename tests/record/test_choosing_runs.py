@@ -140,9 +140,10 @@ def test_the_age_of_a_run_counts_from_its_start(folder: Path, age: str, expected
     assert chosen(older_than(recorded_runs(folder), age, NOW)) == expected
 
 
-def test_a_run_without_a_start_has_no_age(folder: Path) -> None:
+@over("started", ["yesterday", "", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_run_without_a_start_has_no_age(folder: Path, started: str) -> None:
     for path in folder.glob("*/*"):
-        change_manifest(path, started="yesterday")
+        change_manifest(path, started=started)
     assert older_than(recorded_runs(folder), "1s", NOW) == []
 
 

@@ -20,7 +20,7 @@ from runner.report.markup import tag, text
 from runner.report.page import MARK, Arrays, page
 from runner.report.run.sections import report_of_run
 from runner.report.section import Report, Section
-from runner.report.writing import check_target, follow
+from runner.report.writing import check_target, follow, state_of
 from tests.cli.commands import steprun
 from tests.report.runs import LINEAR, record
 
@@ -186,6 +186,7 @@ def test_following_writes_the_page_again_as_rows_come_and_ends_with_the_run(run:
     assert count == 3  # without rows, with rows, and at the end
     assert pauses == [10.0] * 4
     assert b"going on when this page was written" not in path.read_bytes()
+    assert follow(going_on, lambda: pytest.fail("the page is there"), path, seen=state_of(going_on)) == 0
 
 
 def test_a_run_that_goes_on_is_reported_as_of_now(run: Path, tmp_path: Path) -> None:

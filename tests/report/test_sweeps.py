@@ -78,6 +78,17 @@ def test_failures_are_listed_with_their_points(grid: Path) -> None:
     assert EVIL not in head
 
 
+def test_a_failed_point_has_no_objective_and_is_never_best(tmp_path: Path) -> None:
+    directory = record_sweep(tmp_path, "sweep:\n  grid: {rate: [1e20, 1e25]}\n  objective: {minimize: loss}\n")
+    table = open_sweep(directory).table()
+    assert table.column("status").to_pylist() == ["failed", "failed"]
+    assert table.column("objective").to_pylist() == [None, None]
+    assert all(value is not None for value in table.column("loss.last").to_pylist())
+    head = report_of_sweep(directory).head
+    assert "no point has a number as its objective" in head
+    assert "<dt>best</dt>" not in head
+
+
 def test_each_axis_leads_to_the_line_that_it_changes(grid: Path) -> None:
     subject = read_subject(grid)
     assert subject.text is not None

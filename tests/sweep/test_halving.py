@@ -63,10 +63,11 @@ def test_the_best_points_survive(losses: list[float | None], keep: Fraction, exp
     assert survivors(Objective("loss", True), points, outcomes, 0, keep) == expected
 
 
-def test_a_failed_point_never_survives() -> None:
+def test_a_failed_point_comes_last_and_never_survives() -> None:
     points = [Point(index, {"rate": index}) for index in range(3)]
     outcomes = {0: outcome(0, 0.0, "failed"), 1: outcome(1, 2.0), 2: outcome(2, 1.0)}
-    assert survivors(Objective("loss", True), points, outcomes, 0, Fraction(2, 3)) == {2}
+    found = [survivors(Objective("loss", True), points, outcomes, 0, Fraction(share, 3)) for share in (1, 2, 3)]
+    assert found == [{2}, {1, 2}, {1, 2}]
 
 
 def test_points_that_are_averaged_stop_together() -> None:

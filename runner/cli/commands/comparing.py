@@ -24,8 +24,11 @@ from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runner.compare.rows.results import Verdict
     from runner.compare.variants.error_table import ErrorTable
+    from runner.compare.variants.lockstep import Side
     from runner.plan import Plan
 
 NARROWEST, WIDEST = 60, 120
@@ -131,18 +134,13 @@ def compare(
     """
     from runner.compare.variants.error_report import errors_json
     from runner.compare.variants.error_table import tabulate_errors
-    from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, without_stops
-    from runner.compare.variants.variant import variant_of
-    from runner.config import overridden
+    from runner.compare.variants.lockstep import lockstep
 
     check_page(page)
     if not pairs:
         raise UsageError(Problem("the variant is missing", "write for example `--with dtype=float64`"))
     tolerances = None if tolerance is None else tolerances_of(tolerance)
-    config = overridden(read_config(request), WHOLE_LOG)
-    variant = variant_of(config, pairs)
-    this = Side(without_stops(make_plan(request, config)))
-    other = Side(without_stops(make_plan(request, variant.config)), variant.threads)
+    this, other = _sides(request, pairs)
     if report == "text":
         print_warnings(this.plan.warnings)
         print_warnings(warning for warning in other.plan.warnings if warning not in this.plan.warnings)
@@ -166,6 +164,18 @@ def compare(
         _print_errors(table, this.plan, other.plan, reinjected=reinject)
     if table.within is not None and not table.within.holds:
         raise ExpectationError(_exceeded(table.within, str(tolerance)))
+
+
+def _sides(request: Request, pairs: Sequence[str]) -> tuple[Side, Side]:
+    """The config with its whole log, and its variant."""
+    from runner.compare.variants.lockstep import WHOLE_LOG, Side, without_stops
+    from runner.compare.variants.variant import variant_of
+    from runner.config import overridden
+
+    config = overridden(read_config(request), WHOLE_LOG)
+    variant = variant_of(config, pairs)
+    this = Side(without_stops(make_plan(request, config)))
+    return this, Side(without_stops(make_plan(request, variant.config)), variant.threads)
 
 
 def _print_errors(table: ErrorTable, plan: Plan, variant: Plan, *, reinjected: bool) -> None:

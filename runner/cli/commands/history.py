@@ -19,6 +19,44 @@ if TYPE_CHECKING:
 
     from runner.record.listing.runs import Recorded
 
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="List only runs of this name.", show_default=False)]
+Status = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--status", metavar="STATUS", help="List only runs of these statuses, as failed,killed.", show_default=False
+    ),
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(
+        "--older-than", metavar="TIME", help="List only runs that started before: 30d, 12h.", show_default=False
+    ),
+]
+Filter = Annotated[
+    str | None,
+    typer.Option(
+        "--filter", metavar="CONDITION", help="List only runs that meet it, as 'loss < 0.1'.", show_default=False
+    ),
+]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        metavar="NAME",
+        help="Sort by a value; -NAME for the largest first.  [newest first]",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="NAMES",
+        help="Show these: fields, last scalars, keys of the config. May be repeated.",
+        show_default=False,
+    ),
+]
+
 
 def register(application: typer.Typer) -> None:
     application.command(
@@ -33,47 +71,14 @@ def register(application: typer.Typer) -> None:
 
 
 def runs(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="List only runs of this name.", show_default=False)
-    ] = None,
+    name: Name = None,
     runs_dir: RunsDir = "runs",
     sweeps_dir: SweepsDir = "sweeps",
-    status: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status", metavar="STATUS", help="List only runs of these statuses, as failed,killed.", show_default=False
-        ),
-    ] = None,
-    older_than: Annotated[
-        str | None,
-        typer.Option(
-            "--older-than", metavar="TIME", help="List only runs that started before: 30d, 12h.", show_default=False
-        ),
-    ] = None,
-    condition: Annotated[
-        str | None,
-        typer.Option(
-            "--filter", metavar="CONDITION", help="List only runs that meet it, as 'loss < 0.1'.", show_default=False
-        ),
-    ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            "--sort",
-            metavar="NAME",
-            help="Sort by a value; -NAME for the largest first.  [newest first]",
-            show_default=False,
-        ),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--columns",
-            metavar="NAMES",
-            help="Show these: fields, last scalars, keys of the config. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    status: Status = None,
+    older_than: OlderThan = None,
+    condition: Filter = None,
+    sort: Sort = None,
+    columns: Columns = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the listed runs, after a question.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without the question.")] = False,
     as_json: Json = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.input.options import Allow, FaultFormat, examples
-from runner.cli.input.runs import run_path
+from runner.cli.input.runs import check_options, run_path
 from runner.cli.output.printing import say
 from runner.errors import Problem, UsageError
 
@@ -58,27 +58,26 @@ def report(
     """
     from runner.report.library import library
     from runner.report.page import page
-    from runner.report.writing import check_target, write
+    from runner.report.writing import check_target, state_of, write
     from runner.report.writing import follow as follow_run
 
     library()
     subject = _subject(what, [Path(folder) for folder in allow or ()])
-    for option, given in (("--follow", follow), ("--allow", allow)):
-        if given and subject.run is None:
-            message = f"{option} is for a run, and {' '.join(what)} is {subject.noun}"
-            raise UsageError(Problem(message, f"leave {option} out"))
+    if subject.run is None:
+        check_options(" ".join(what), subject.noun, "a run", {"--follow": follow, "--allow": allow})
     path = Path(output or f"{subject.name}.html")
     check_target(path)
 
     def make() -> bytes:
         return page(subject.make())
 
+    seen = None if subject.run is None else state_of(subject.run)
     write(path, make())
     say(str(path))
     if open_it:
         typer.launch(path.resolve().as_uri())
     if follow and subject.run is not None:
-        follow_run(subject.run, make, path)
+        follow_run(subject.run, make, path, seen=seen)
 
 
 @dataclass(frozen=True, slots=True)

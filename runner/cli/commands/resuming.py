@@ -28,9 +28,8 @@ from runner.cli.input.options import (
 )
 from runner.cli.input.printed_rows import Asked, asked_rows
 from runner.cli.input.requests import print_warnings
-from runner.cli.input.runs import check_no_point
+from runner.cli.input.runs import check_no_point, check_options
 from runner.cli.output.progress import compile_progress
-from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.engine.rows import AnyRows
@@ -91,13 +90,22 @@ def resume(
     asked = asked_rows(rows, columns, quiet, as_json)
     sweep = resolved_sweep(run)
     if is_run(sweep, SWEEP_MANIFEST):
-        if rows is not None or columns is not None:
-            raise UsageError("--rows and --columns are for runs; a sweep prints no rows")
+        of_runs = {
+            "--rows": rows,
+            "--columns": columns,
+            "--allow-changed-data": allow_changed_data,
+            "--checkpoint-every": checkpoint_every,
+        }
+        check_options(run, "a sweep", "a run", of_runs)
         from runner.cli.commands.sweeping import resume_points
 
         resume_points(str(sweep), allow, jobs, retry, on, address, quiet, as_json, overrides or (), yes)
         return
     directory = resolved_run(run)
+    if is_run(directory):
+        other = on if on != "processes" else None
+        of_sweeps = {"--jobs": jobs, "--on": other, "--address": address, "--retry": retry, "--yes": yes}
+        check_options(run, "a run", "a sweep", of_sweeps)
     longer = _lengthened(directory, overrides, allow, allow_changed_data) if overrides else None
     if longer is not None:
         directory = longer.make_directory(datetime.now())

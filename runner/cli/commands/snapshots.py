@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -14,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from runner.cli.input.completion import complete_config
-from runner.cli.input.options import Allow, FaultFormat, Page, examples
+from runner.cli.input.options import Allow, FaultFormat, Page, cores, examples
 from runner.cli.input.runs import config_path, point_of
 from runner.cli.output.annotations import annotate
 from runner.cli.output.pages import check_page, observer, page_of_check, write_page
@@ -23,8 +22,9 @@ from runner.errors import Problem, SnapshotError, UsageError
 from runner.text import counted, printable_line
 
 if TYPE_CHECKING:
-    from runner.compare.snapshots.checking import Outcome
+    from runner.compare.snapshots.checking import Outcome, Request, Target
     from runner.compare.snapshots.model import Snapshot
+    from runner.compare.snapshots.updating import Update
     from runner.compare.uncertainty.measuring import Progress
 
 INDENT = "  "
@@ -260,18 +260,10 @@ def check(
     """
     from runner.compare.rows.report import WIDEST
     from runner.compare.snapshots import results
-    from runner.compare.snapshots.checking import FINE, Request
-    from runner.compare.snapshots.many import check_all
+    from runner.compare.snapshots.checking import Request
     from runner.compare.snapshots.targets import collect
-    from runner.compare.snapshots.updating import UPDATES
 
-    chosen = next((each for each in UPDATES if each == update), None)
-    if update is not None and chosen is None:
-        raise UsageError(Problem(f"--update is `{update}`", f"it takes {', '.join(UPDATES)}"))
-    _check_count(uncertainty)
-    if update is None and not (uncertainty is None and budget is None):
-        given = "--budget" if uncertainty is None else "--uncertainty"
-        raise UsageError(Problem(f"{given} has no effect without --update", "add --update, or leave it out"))
+    chosen = _update(update, uncertainty, budget)
     check_page(page)
     began = time.perf_counter()
     named = [_config_of(path) for path in paths or ["."]]
@@ -281,16 +273,7 @@ def check(
     request = Request(
         chosen, tuple(sets or ()), allowed, width, uncertainty, budget, None if page is None else observer()
     )
-    outcomes = []
-    shown = sys.stderr.isatty() and not as_json and len(targets) > 1
-    with Counter("checking", shown=shown) as counter:
-        counter.at(1, len(targets))
-        for outcome in check_all(targets, request, jobs=jobs or os.cpu_count() or 1, fail_fast=fail_fast):
-            outcomes.append(outcome)
-            counter.clear()
-            if not as_json and not (quiet and outcome.status in FINE):
-                _print_outcome(outcome)
-            counter.at(len(outcomes) + 1, len(targets))
+    outcomes = _outcomes(targets, request, jobs, fail_fast, quiet, as_json)
     if junit is not None:
         results.write_junit(outcomes, junit)
     if page is not None:
@@ -305,6 +288,44 @@ def check(
     code = results.exit_code_of(outcomes)
     if code:
         raise typer.Exit(code)
+
+
+def _update(update: str | None, uncertainty: int | None, budget: float | None) -> Update | None:
+    """Which snapshots `--update` rewrites; None: none.
+
+    Raises:
+        UsageError: it is no choice, or an option has no effect without it.
+    """
+    from runner.compare.snapshots.updating import UPDATES
+
+    chosen = next((each for each in UPDATES if each == update), None)
+    if update is not None and chosen is None:
+        raise UsageError(Problem(f"--update is `{update}`", f"it takes {', '.join(UPDATES)}"))
+    _check_count(uncertainty)
+    if update is None and not (uncertainty is None and budget is None):
+        given = "--budget" if uncertainty is None else "--uncertainty"
+        raise UsageError(Problem(f"{given} has no effect without --update", "add --update, or leave it out"))
+    return chosen
+
+
+def _outcomes(
+    targets: Sequence[Target], request: Request, jobs: int, fail_fast: bool, quiet: bool, as_json: bool
+) -> list[Outcome]:
+    """Check configs, and print each outcome as it comes."""
+    from runner.compare.snapshots.checking import FINE
+    from runner.compare.snapshots.many import check_all
+
+    outcomes: list[Outcome] = []
+    shown = sys.stderr.isatty() and not as_json and len(targets) > 1
+    with Counter("checking", shown=shown) as counter:
+        counter.at(1, len(targets))
+        for outcome in check_all(targets, request, jobs=jobs or cores(), fail_fast=fail_fast):
+            outcomes.append(outcome)
+            counter.clear()
+            if not as_json and not (quiet and outcome.status in FINE):
+                _print_outcome(outcome)
+            counter.at(len(outcomes) + 1, len(targets))
+    return outcomes
 
 
 class Counter:

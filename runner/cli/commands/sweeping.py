@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from runner.cli.input.options import (
     Quiet,
     Request,
     SweepsDir,
+    cores,
     examples,
     names_in,
     reads_config,
@@ -29,6 +31,7 @@ from runner.errors import Problem, UsageError
 FAILED = 1
 
 if TYPE_CHECKING:
+    from runner.config import Config
     from runner.sweep.planning import SweepPlan
     from runner.sweep.running import How
 
@@ -84,21 +87,15 @@ def sweep(
 
     The values come from `sweep:` in the config, or from the command line: `learning_rate=0.1,0.01 seed=0..4`.
     """
-    from runner.cli.input.axes import check_no_lists, lists_in, split_axes
-    from runner.cli.input.requests import plan_limits, print_warnings, read_config
-    from runner.config import overridden
+    from runner.cli.input.axes import split_axes
+    from runner.cli.input.requests import plan_limits, print_warnings
     from runner.sweep.lanes.grouping import check_some
     from runner.sweep.planning import plan_sampled, plan_sweep
     from runner.sweep.running import How, grouping_of, start_sweep
 
     overrides, axes = split_axes(request.overrides)
-    lists = lists_in(overrides)
-    others = tuple(text for text in overrides if text not in lists)
-    config = read_config(Request(request.config, others, request.allow, request.limits))
-    check_no_lists(config, lists)
-    config = overridden(config, lists) if lists else config
-    allowed = tuple(Path(folder) for folder in request.allow)
-    limits = plan_limits(request)
+    config = _config(replace(request, overrides=overrides))
+    allowed, limits = tuple(map(Path, request.allow)), plan_limits(request)
     if sampler is None:
         if overrides and not axes and config.sweep is None:
             hint = "write values with commas, `learning_rate=0.1,0.01`, or a span, `seed=0..4`"
@@ -109,18 +106,17 @@ def sweep(
         plan = plan_sampled(config, sampler, batch, allowed=allowed, limits=limits)
     _check_on(on, address)
     _check_lanes(lanes)
-    command = ["steprun", *sys.argv[1:]]
     how = How(
-        jobs or _cores(),
-        threads,
-        _seconds(time_limit),
-        fail_fast,
-        on,
-        address,
-        allowed,
-        limits,
-        command,
-        lanes or "exact",
+        jobs or cores(),
+        threads=threads,
+        time_limit=_seconds(time_limit),
+        fail_fast=fail_fast,
+        on=on,
+        address=address,
+        allowed=allowed,
+        limits=limits,
+        command=["steprun", *sys.argv[1:]],
+        lanes=lanes or "exact",
     )
     if lanes == "exact":
         check_some(plan.base, plan.first, grouping_of(plan, how).grouped(plan.tasks))
@@ -131,6 +127,23 @@ def sweep(
         print_warnings(plan.first.warnings)
     directory = start_sweep(config, plan, axes, Path(sweeps_dir), how)
     run_and_report(directory, plan, how, quiet, as_json)
+
+
+def _config(request: Request) -> Config:
+    """The config of a request; lists among its overrides are applied last, once it is known that none is an axis.
+
+    Raises:
+        UsageError: a list stands where the config has one value.
+    """
+    from runner.cli.input.axes import check_no_lists, lists_in
+    from runner.cli.input.requests import read_config
+    from runner.config import overridden
+
+    lists = lists_in(request.overrides)
+    others = tuple(text for text in request.overrides if text not in lists)
+    config = read_config(replace(request, overrides=others))
+    check_no_lists(config, lists)
+    return overridden(config, lists) if lists else config
 
 
 def results(
@@ -185,7 +198,7 @@ def resume_points(
         raise UsageError(f"--retry is `{retry}`: it takes `failed`")
     _check_on(on, address)
     how = How(
-        jobs or _cores(),
+        jobs or cores(),
         on=on,
         address=address,
         allowed=tuple(map(Path, allow or ())),
@@ -270,12 +283,6 @@ def _check_on(on: str, address: str | None) -> None:
         raise UsageError(f"--on is `{on}`: it takes `processes` or `ray`")
     if address is not None and on != "ray":
         raise UsageError("--address goes with --on ray")
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

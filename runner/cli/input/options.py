@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -239,3 +240,8 @@ def amount(name: str, text: str) -> int:
             f"--max-{name.replace('_', '-')} is `{text}`: it takes a count such as 10000, or a size such as 8MiB"
         )
     return int(found[1]) * _UNITS[found[2]]
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from runner.errors import Problem, UsageError
@@ -66,3 +67,18 @@ def check_no_point(text: str, command: str) -> None:
     if found is not None:
         hint = f"`{command} {found[0]}` takes the whole sweep"
         raise UsageError(Problem(f"{text} is one point of a sweep", hint))
+
+
+def check_options(text: str, noun: str, of: str, given: Mapping[str, object]) -> None:
+    """Check that no option is given that is for something else.
+
+    Args:
+        noun: what the text names: "a run".
+        of: what the options are for: "a sweep".
+        given: the value of each option; none, or a false one, if it is not given.
+    Raises:
+        UsageError: one is given.
+    """
+    for option, value in given.items():
+        if value:
+            raise UsageError(Problem(f"{option} is for {of}, and {text} is {noun}", f"leave {option} out"))

@@ -1,4 +1,4 @@
-"""Problems as annotations of GitHub Actions, which a reviewer sees beside the lines of a pull request.
+"""Problems as annotations of GitHub Actions, which a reviewer sees at the lines of a pull request.
 
 Source: "Workflow commands for GitHub Actions", and `escapeData` and `escapeProperty` of its toolkit.
 """

@@ -104,17 +104,12 @@ class SweepProgress:
     def _note_best(self, outcome: Outcome) -> None:
         if self._objective is None:
             return
-        value = self._objective.of(outcome)
-        if outcome.status != "failed" and (value is None or value != value):
-            self._unmeasured.add(outcome.index)
-        else:
-            self._unmeasured.discard(outcome.index)
-        key = self._objective.key
-        if (
-            value is not None
-            and value == value
-            and (self._best is None or (key(value), outcome.index) < (key(self._best[0]), self._best[1]))
-        ):
+        value, key = self._objective.of(outcome), self._objective.key
+        self._unmeasured.discard(outcome.index)
+        if value is None or value != value:
+            if outcome.status != "failed":
+                self._unmeasured.add(outcome.index)
+        elif self._best is None or (key(value), outcome.index) < (key(self._best[0]), self._best[1]):
             self._best = (value, outcome.index)
 
     def _draw(self) -> None:

@@ -90,8 +90,8 @@ def _lines(plan: Plan, shown: Sequence[int] | None) -> int:
     """About how many lines all rows take, printed whole."""
     columns = [column for number, column in enumerate(plan.columns) if shown is None or number in shown]
     names = {column.name for column in columns}
-    beside = [column for column in columns if column.role == "gradient" and column.name.removesuffix(".grad") in names]
-    return plan.estimates.rows * (1 + sum(map(expected_lines, columns)) - sum(map(expected_lines, beside)))
+    inline = [column for column in columns if column.role == "gradient" and column.name.removesuffix(".grad") in names]
+    return plan.estimates.rows * (1 + sum(map(expected_lines, columns)) - sum(map(expected_lines, inline)))
 
 
 def _longest_path(plan: Plan) -> str:

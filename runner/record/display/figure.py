@@ -1,9 +1,10 @@
-"""A figure of curves as static SVG: no script, no font and no file besides itself."""
+"""Draws curves as one static SVG, without scripts, fonts or other files."""
 
 from __future__ import annotations
 
 import html
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 16, 44
 _LEGEND_LINE = 18
 _STRETCHES = 600
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Colours of Okabe and Ito, which the colour-blind can tell apart."""
+"""The colours of Okabe and Ito, which colour-blind readers can distinguish."""
 _DASHES = ("", "6 3", "2 3")
 
 
@@ -120,9 +121,10 @@ def _axis(numbers: Sequence[float], start: float, end: float, *, log: bool) -> A
     low, high = min(numbers), max(numbers)
     if log:
         low, high = math.log10(low), math.log10(high)
-    if high / 2 - low / 2 <= abs(high) * 1e-12:  # one number: make room on both sides
-        room = abs(high) * 0.1 or 1.0
-        low, high = low - room, high + room
+    tiny, largest = sys.float_info.min, sys.float_info.max
+    if high / 2 - low / 2 <= max(abs(high) * 1e-12, tiny):  # one number: make room on both sides
+        room = abs(high) * 0.1 if abs(high) > tiny else 1.0
+        low, high = max(low - room, -largest), min(high + room, largest)
     return Axis(low, high, start, end, log)
 
 

@@ -73,7 +73,7 @@ def measures_of(columns: Sequence[Column], objectives: Sequence[str]) -> list[Me
 
 
 def fitting(measures: Sequence[Measure], room: int) -> list[Measure]:
-    """The measures that fit beside one another; the norm of the gradients keeps its place."""
+    """The measures that fit into one line; the norm of the gradients keeps its place."""
     kept = [measure for measure in measures if measure.heading == GRADIENTS]
     room -= sum(measure.width + 2 for measure in kept)
     shown = []

@@ -50,10 +50,9 @@ def older_than(runs: Iterable[Recorded], age: str, now: datetime) -> list[Record
 
 def _start(run: Recorded) -> datetime | None:
     try:
-        start = datetime.fromisoformat(run.summary.started or "")
-    except ValueError:
+        return datetime.fromisoformat(run.summary.started or "").astimezone()
+    except (ValueError, OverflowError):  # no time, or one at an end of the calendar
         return None
-    return start.astimezone()
 
 
 def that_meet(runs: Sequence[Recorded], condition: str) -> list[Recorded]:
@@ -124,4 +123,5 @@ def sorted_by(runs: Sequence[Recorded], key: str) -> list[Recorded]:
         return str(values[number]) if as_text else values[number]
 
     known.sort(key=order, reverse=key.startswith("-"))
-    return [runs[number] for number in (*known, *(number for number in values if number not in set(known)))]
+    others = sorted(values.keys() - set(known))
+    return [runs[number] for number in (*known, *others)]

@@ -11,7 +11,7 @@ from runner.compare.rows.report import rounded_up, shown
 from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference
 from runner.report.difference.recorder import Kept
-from runner.report.markup import Markup, block, joined, tag, text
+from runner.report.markup import Markup, block, joined, tag, text, wide_table
 from runner.report.section import Section
 
 MOST_TENSORS = 64
@@ -60,11 +60,9 @@ def _within(difference: Difference, leads: Leads) -> Section | None:
 def _table(tensors: Sequence[Mapping[str, Any]], leads: Leads) -> Markup:
     measured = any(tensor.get("uncertainty") for tensor in tensors)
     names = [name for name in _HEAD if measured or name != "uncertainty"]
-    head = joined(tag("th", text(name), scope="col") for name in names)
-    body = joined(_line(tensor, leads, names[1:]) for tensor in tensors[:MOST_TENSORS])
+    rows = (_line(tensor, leads, names[1:]) for tensor in tensors[:MOST_TENSORS])
     caption = "The tensors of this row that differ, by the element that is farthest apart"
-    made = tag("table", tag("caption", text(caption)), tag("thead", tag("tr", head)), tag("tbody", body))
-    return tag("div", made, class_="wide", tabindex="0", role="region", aria_label="Tensors that differ first")
+    return wide_table(names, rows, caption, "Tensors that differ first")
 
 
 def _line(tensor: Mapping[str, Any], leads: Leads, names: Sequence[str]) -> Markup:

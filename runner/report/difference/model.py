@@ -34,7 +34,3 @@ class Difference:
     config: tuple[Keys, ...] = ()
     environment: tuple[Keys, ...] = ()
     prefix: str = ""  # of the names of its sections, if a page has several
-
-    def side(self) -> Side:
-        """The side whose lines the page leads to."""
-        return self.found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference
 from runner.report.difference.sections import sections_of
-from runner.report.markup import Markup, block, facts, joined, paragraph, tag, text
+from runner.report.markup import Markup, block, facts, joined, paragraph, tag, text, wide_table
 from runner.report.run.numbers import number
 from runner.report.section import Report, Section
 from runner.text import counted
@@ -121,7 +121,6 @@ def _counts(checked: Sequence[Checked], took: float) -> Iterator[tuple[str, obje
 
 def _outcomes(checked: Sequence[Checked], links: dict[int, str]) -> Markup:
     order = sorted(checked, key=lambda each: each.fine)[:MOST_CHECKED]
-    head = joined(tag("th", text(name), scope="col") for name in ("config", "status", "rows", "compared by", "took"))
     rows = []
     for each in order:
         link = links.get(id(each))
@@ -129,8 +128,7 @@ def _outcomes(checked: Sequence[Checked], links: dict[int, str]) -> Markup:
         cells = [text(each.status), text(f"{each.rows:,}"), text(each.by), text(f"{each.seconds:.2f} s")]
         marked = None if each.fine else "changed"
         rows.append(tag("tr", tag("th", name, scope="row"), joined(tag("td", cell) for cell in cells), class_=marked))
-    made = tag("table", tag("caption", text("Snapshots")), tag("thead", tag("tr", head)), tag("tbody", joined(rows)))
-    said = [tag("div", made, class_="wide", tabindex="0", role="region", aria_label="Snapshots")]
+    said = [wide_table(("config", "status", "rows", "compared by", "took"), rows, "Snapshots")]
     if len(checked) > MOST_CHECKED:
         said.append(paragraph(f"The first {MOST_CHECKED:,} of {len(checked):,}.", "note"))
     return joined(said)

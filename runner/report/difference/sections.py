@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -13,13 +13,11 @@ from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference, Keys
 from runner.report.difference.side import Side
 from runner.report.listing import line_link, listing
-from runner.report.markup import Markup, facts, joined, paragraph, tag, text
+from runner.report.markup import Markup, facts, grid, joined, paragraph, tag, text
+from runner.report.reading.curves import MOST_VISIBLE
 from runner.report.run.numbers import number
 from runner.report.section import Section
 from runner.text import counted
-
-MOST_VISIBLE = 6
-"""The curves that a page shows before a person chooses others."""
 
 MOST_NAMES = 100
 """The most names of one kind that a page lists."""
@@ -81,7 +79,7 @@ def _tensors(difference: Difference) -> Section | None:
         for each in tallies[:MOST_NAMES]
     ]
     head = ("tensor", "role", "rows that differ", "first row", "largest error", "largest ULP")
-    said = [_table(head, rows, "Tensors that differ beyond the tolerance")]
+    said = [grid(head, rows, "Tensors that differ beyond the tolerance")]
     if len(tallies) > MOST_NAMES:
         said.append(paragraph(f"And {len(tallies) - MOST_NAMES:,} more.", "note"))
     return Section(f"{difference.prefix}tensors", "Tensors that differ", joined(said))
@@ -101,7 +99,7 @@ def _structure(difference: Difference) -> Section | None:
     renamed = difference.observed.renamed
     if renamed:
         pairs = [(leads.name(one), leads.name(other)) for one, other in renamed]
-        said.append(_table(("expected", "found"), pairs, "Tensors with the same bits in all rows: renamed"))
+        said.append(grid(("expected", "found"), pairs, "Tensors with the same bits in all rows: renamed"))
     gone, came = ({pair[side] for pair in renamed} for side in (0, 1))
     for word, names, known in (("expected", "missing_tensors", gone), ("found", "new_tensors", came)):
         only = [name for name in verdict.get(names) or () if name not in known]
@@ -133,7 +131,7 @@ def _config(difference: Difference) -> Section:
     same = len(sides) == 2 and texts[0] == texts[1]
     if difference.config:
         rows = [_key(each, prefix, difference) for each in difference.config[:MOST_NAMES]]
-        said.append(_table(("key", "expected", "found"), rows, "Keys that differ"))
+        said.append(grid(("key", "expected", "found"), rows, "Keys that differ"))
     if same:
         said.append(paragraph("The texts of both configs are the same.", "note"))
         sides = sides[1:]
@@ -163,19 +161,11 @@ def _environment(difference: Difference) -> Section | None:
     said: list[Markup] = []
     if difference.environment:
         rows = [(text(each.key), text(each.expected), text(each.found)) for each in difference.environment]
-        said.append(_table(("what", "expected", "found"), rows, "Environments that differ"))
+        said.append(grid(("what", "expected", "found"), rows, "Environments that differ"))
     for side in (difference.expected, difference.found):
         if side is not None and side.facts:
             said += [tag("h3", text(side.label)), facts(side.facts)]
     return Section(f"{difference.prefix}environment", "Environment", joined(said)) if said else None
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Markup]], caption: str) -> Markup:
-    """A table of markup."""
-    header = tag("tr", joined(tag("th", text(name), scope="col") for name in head))
-    body = joined(tag("tr", joined(tag("td", cell) for cell in row)) for row in rows)
-    made = tag("table", tag("caption", text(caption)), tag("thead", header), tag("tbody", body))
-    return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=caption)
 
 
 BUILDERS: Sequence[Callable[[Difference], Section | None]] = (

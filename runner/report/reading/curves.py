@@ -22,6 +22,12 @@ MOST_POINTS = 100_000
 
 MOST_OF_ONE, LEAST_OF_ONE = 20_000, 400
 
+MOST_VISIBLE = 6
+"""The curves that a page shows before its reader chooses others."""
+
+DECADES = 1000
+"""From this ratio of the largest to the least value, a scale is logarithmic at first."""
+
 Numbers = numpy.typing.NDArray[Any]
 
 
@@ -94,6 +100,12 @@ def _curve(rows: Rows, column: Column, positions: Positions, values: Numbers, po
         nonfinite=int(len(values) - len(within)),
         broken=None if finite.all() else int(positions[numpy.argmin(finite)]),
     )
+
+
+def spans_decades(values: Numbers) -> bool:
+    """Whether every finite value is above 0, and the largest is more than a thousand times the least."""
+    finite = values[numpy.isfinite(values)].astype(numpy.float64)
+    return bool(len(finite) and finite.min() > 0 and finite.max() > DECADES * finite.min())
 
 
 def points_of_each(curves: int) -> int:

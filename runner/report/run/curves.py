@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
 
 import numpy
 
 from runner.report.markup import NOTHING, joined, paragraph
-from runner.report.reading.curves import Curve
+from runner.report.reading.curves import MOST_VISIBLE, spans_decades
 from runner.report.run.numbers import number
 from runner.report.run.subject import Subject
 from runner.report.section import Section
 from runner.text import counted
-
-MOST_VISIBLE = 6
-"""The curves that a page shows before a person chooses others."""
-
-DECADES = 1000
-"""From this ratio of the largest to the least value, the scale is logarithmic at first."""
 
 
 def curves(subject: Subject) -> Section | None:
@@ -41,7 +34,7 @@ def curves(subject: Subject) -> Section | None:
             row = int(subject.rows.numbers[curve.broken])
             notes.append(f"{curve.name} is not finite in {counted(curve.nonfinite, 'row')}, first in row {row:,}.")
     data = {
-        "log": _spans_decades([curve for curve in shown if curve.name in visible]),
+        "log": spans_decades(numpy.concatenate([curve.values for curve in shown if curve.name in visible])),
         "curves": [
             {
                 "name": curve.name,
@@ -60,9 +53,3 @@ def curves(subject: Subject) -> Section | None:
 def _is_result(name: str, value: str) -> bool:
     """Whether a curve is the result of `evaluate` for a value: `test.loss`."""
     return fnmatch.fnmatchcase(name, "*.*") and name.partition(".")[2] == value
-
-
-def _spans_decades(curves: Sequence[Curve]) -> bool:
-    """Whether every value is above 0, and the largest is more than a thousand times the least."""
-    values = numpy.concatenate([curve.values[numpy.isfinite(curve.values)].astype(numpy.float64) for curve in curves])
-    return bool(len(values) and values.min() > 0 and values.max() > DECADES * values.min())

@@ -63,7 +63,7 @@ def _facts(subject: Subject) -> Iterator[tuple[str, object]]:
         yield "resumed", f"at row {resumed.get('row')}, {resumed.get('at')}"
     yield from (manifest.get("versions") or {}).items()
     for name, value in (manifest.get("environment") or {}).items():
-        if value is not None and name not in ("torch",):
+        if value is not None and name != "torch":
             yield name.replace("_", " "), value
     git = manifest.get("git") or {}
     if git.get("commit"):

@@ -10,14 +10,6 @@ from runner.text import counted
 
 MOST_PROBLEMS = 50
 
-_STATUS = {
-    "finished": "finished",
-    "failed": "failed",
-    "interrupted": "interrupted",
-    "killed": "killed",
-    "running": "running",
-}
-
 
 def title_of(subject: Subject) -> str:
     return f"{subject.name} {subject.run.path.name}"
@@ -57,15 +49,15 @@ def _alert(message: str, hint: str | None) -> Markup:
 def _facts(subject: Subject) -> Iterator[tuple[str, object]]:
     manifest = subject.run.manifest
     yield "run", subject.run.path.name
-    yield "status", _STATUS[manifest["status"]]
+    yield "status", manifest["status"]
     yield "rows", f"{len(subject.rows):,}"
     seconds = manifest.get("seconds")
     if seconds is not None:
         yield "took", f"{seconds:.1f} s"
     environment = manifest.get("environment") or {}
-    for name, key in (("device", "device"), ("dtype", "dtype")):
-        if environment.get(key):
-            yield name, environment[key]
+    for name in ("device", "dtype"):
+        if environment.get(name):
+            yield name, environment[name]
     if manifest.get("engine"):
         yield "engine", manifest["engine"]
     yield "seed", manifest.get("seed", "?")

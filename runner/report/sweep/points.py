@@ -136,7 +136,7 @@ def texts_data(values: Sequence[Any]) -> dict[str, Any]:
 
 
 def written(value: Any) -> str:
-    """A value of a point as a person would write it."""
+    """A value of a point as short text; empty without one."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy
-
 from runner.report.listing import line_link, listing
 from runner.report.markup import NOTHING, Markup, block, facts, joined, paragraph, table, tag, text
+from runner.report.reading.curves import spans_decades
 from runner.report.section import Report, Section
 from runner.report.sweep.head import head_of, title_of
 from runner.report.sweep.points import columns_data, numbers_data, written
@@ -19,9 +18,6 @@ from runner.report.sweep.subject import Subject, read_subject
 
 LISTED = 10
 """The points of the table that is there without scripts."""
-
-DECADES = 1000
-"""From this ratio of the largest to the least value, a scale is logarithmic at first."""
 
 CONFIG = "config"
 """The section of the config, and the first part of the addresses of its lines."""
@@ -78,17 +74,12 @@ def _curves(subject: Subject) -> Section | None:
             "ends": each.ends,
             "rows": each.rows,
             "values": each.values,
-            "log": _spans_decades(each.values),
+            "log": spans_decades(each.values),
         }
         for each in found.quantities
     ]
     said = joined(paragraph(note, "note") for note in found.notes) if found.notes else NOTHING
     return Section("curves", "Curves", said, "pointcurves", {"quantities": data})
-
-
-def _spans_decades(values: numpy.ndarray[Any, Any]) -> bool:
-    finite = values[numpy.isfinite(values)]
-    return bool(len(finite) and finite.min() > 0 and finite.max() > DECADES * finite.min())
 
 
 def _coordinates(subject: Subject) -> Section | None:
@@ -132,7 +123,7 @@ def _config(subject: Subject) -> Section:
         return Section(CONFIG, "Config", joined(said))
     said += [
         tag("h3", text("Config")),
-        paragraph("Marked lines have the values of the chosen point beside them.", "note"),
+        paragraph("Marked lines show the values of the chosen point.", "note"),
     ]
     placed = [line_link(CONFIG, subject.lines.get(axis), axis) for axis in subject.points.axes]
     if placed:

@@ -26,7 +26,9 @@ class Objective:
         return int(self.over.removeprefix("mean(").removesuffix(")")) if self.over.startswith("mean(") else 0
 
     def of(self, outcome: Outcome) -> float | None:
-        """The objective of a point; None if it was not measured."""
+        """The objective of a point; None if it failed or was not measured."""
+        if outcome.status == "failed":
+            return None
         if self.recent:
             recent = outcome.recent[-self.recent :]
             return math.fsum(recent) / len(recent) if recent else None

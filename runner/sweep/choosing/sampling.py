@@ -50,7 +50,7 @@ class Sampler:
         """
         for trial in self.asked[self.told :]:
             outcome = outcomes.get(trial.number)
-            value = None if outcome is None or outcome.status == "failed" else self.objective.of(outcome)
+            value = None if outcome is None else self.objective.of(outcome)
             if value is None or math.isnan(value):
                 self.study.tell(trial, state=_failed())
             else:

@@ -165,7 +165,21 @@ def test_a_logarithmic_scale_is_proportional_to_logarithms() -> None:
     assert middle == pytest.approx((low + high) / 2, abs=0.1)
 
 
-@over("values", [[5.0], [0.0, 0.0], [1e308, -1e308], [1e-320, 2e-320], [2.0**62, 2.0**62 + 1024]])
+@over(
+    "values",
+    [
+        [5.0],
+        [0.0, 0.0],
+        [1e308, -1e308],
+        [1.7e308, 1.7e308],
+        [-1.7e308],
+        [1e-320, 2e-320],
+        [5e-324, 1e-323],
+        [-1e-323, 0.0],
+        [3e-308, 2.9e-308],
+        [2.0**62, 2.0**62 + 1024],
+    ],
+)
 def test_a_figure_of_odd_numbers_is_drawn(values: list[float]) -> None:
     ElementTree.fromstring(Figure([curve(values)]).svg)
     assert "nan" not in Figure([curve(values)]).svg

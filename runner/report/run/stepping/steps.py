@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -139,20 +140,24 @@ def _difference(tensor: Measured, position: int) -> str | None:
 
 def _graphs(subject: Subject, plan: Plan, found: Replays) -> list[dict[str, Any]]:
     graphs = []
+    tensors = {tensor.of.name: tensor for tensor in subject.tensors}
     for objective in list(plan.objectives)[:MOST_GRAPHS]:
         computation = extract(plan.lowered, [objective])
         nodes = nodes_of(plan, computation)
         if len(nodes) > MOST_NODES:
             graphs.append({"objective": objective, "nodes": [], "left": len(nodes), "flows": []})
             continue
-        flows = [_flow(nodes, objective, found.flows.get(position)) for position in subject.chosen.tolist()]
-        recorded = [_recorded(subject, nodes, position) for position in subject.chosen.tolist()]
+        positions = subject.chosen.tolist()
+        flows = [_flow(nodes, objective, found.flows.get(position)) for position in positions]
         graphs.append(
             {
                 "objective": objective,
                 "nodes": [node.to_json() for node in nodes],
                 "left": 0,
-                "flows": [flow or values for flow, values in zip(flows, recorded, strict=True)],
+                "flows": [
+                    _recorded(tensors, subject.numbers, nodes, position) if flow is None else flow
+                    for flow, position in zip(flows, positions, strict=True)
+                ],
                 "computed": [flow is not None for flow in flows],
             }
         )
@@ -175,15 +180,16 @@ def _texts(value: Any, gradient: Tensor | None) -> list[str | None]:
     return [said, None if gradient is None else written(gradient)]
 
 
-def _recorded(subject: Subject, nodes: tuple[Node, ...], position: int) -> list[list[str | None]]:
+def _recorded(
+    tensors: Mapping[str, Measured], numbers: Mapping[str, Mapping[int, float]], nodes: tuple[Node, ...], position: int
+) -> list[list[str | None]]:
     """The recorded value of each node that has a name in the log, and the gradient of each weight."""
-    tensors = {tensor.of.name: tensor for tensor in subject.tensors}
     found: list[list[str | None]] = []
     for node in nodes:
         name = node.name if node.kind == "operation" else node.label
         value = _of(tensors.get(name or ""), position)
-        if value is None and position in subject.numbers.get(name or "", ()):
-            value = number(subject.numbers[name or ""][position])
+        if value is None and position in numbers.get(name or "", ()):
+            value = number(numbers[name or ""][position])
         found.append([value, _of(tensors.get(f"{name}.grad"), position) if node.kind == "weight" else None])
     return found
 
