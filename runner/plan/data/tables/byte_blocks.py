@@ -87,7 +87,13 @@ def _decoded(file: IO[bytes], name: str, encoding: str, size: int) -> Iterator[b
     plain, read = encoding in _UTF8, 0
     while True:
         piece = file.read(size)
-        if (plain or encoding == "ascii") and piece and piece.isascii() and b"\0" not in piece and decoder.getstate()[0] == b"":
+        if (
+            (plain or encoding == "ascii")
+            and piece
+            and piece.isascii()
+            and b"\0" not in piece
+            and decoder.getstate()[0] == b""
+        ):
             read += len(piece)
             yield piece
             continue
