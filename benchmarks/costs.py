@@ -12,7 +12,7 @@ from torch import Tensor
 
 import runner
 from benchmarks.growth import NAME, _config
-from benchmarks.measure import Workload, scratch
+from benchmarks.measure import Workload, growing, scratch
 from runner.compare.numbers import numerals
 from runner.compare.runs.difference import compare_runs
 from runner.record import Run
@@ -30,7 +30,8 @@ expression: |
   c = a * b
   loss = (c - a - b) * 1e-3
 optimizer: {{sgd: {{lr: {rate}}}}}
-steps: {{repeat: {{times: {rows}, steps: [train]}}}}
+steps:
+  - repeat: {{times: {rows}, steps: [train]}}
 log: {{include: [loss, a, b, a.grad, b.grad]}}
 """
 
@@ -38,8 +39,7 @@ log: {{include: [loss, a, b, a.grad, b.grad]}}
 @functools.cache
 def recorded(rows: int, rate: float = 1e-3) -> Run:
     """A run of five columns of one number."""
-    text = FIVE.format(rows=rows, rate=rate).replace("steps: {repeat", "steps:\n  - {repeat")
-    return runner.run(_config(f"rows-{rows}-{rate}", text), runs_dir=scratch())
+    return runner.run(_config(f"rows-{rows}-{rate}", FIVE.format(rows=rows, rate=rate)), runs_dir=scratch())
 
 
 def rows_read(rows: int) -> object:
@@ -60,6 +60,10 @@ def frame_by_pandas(rows: int) -> object:
     import pandas
 
     return pandas.concat([pandas.read_parquet(part.path) for part in recorded(rows).parts])
+
+
+def both_by_pandas(rows: int) -> None:
+    _times(functools.partial(frame_by_pandas, rows), 2)
 
 
 def compared(rows: int, rate: float) -> object:
@@ -106,8 +110,8 @@ def small_by_hand(count: int, steps: int, shape: tuple[int, ...] = (4,)) -> list
     return parameters
 
 
-def planned(text: str) -> object:
-    return runner.compile(runner.load(_config("planned", text)))
+def planned(text: Callable[[int], str], count: int) -> object:
+    return runner.compile(runner.load(_config("planned", text(count))))
 
 
 def constants(count: int) -> str:
@@ -152,8 +156,8 @@ def listed(steps: int, columns: int) -> runner.Plan:
     return runner.compile(runner.load(_config(f"listed-{steps}", _small(columns, 1, "[]", more))))
 
 
-def listed_run(steps: int, columns: int) -> object:
-    return deque(runner.execute(listed(steps, columns), shared=True), maxlen=1)
+def listed_run(steps: int) -> object:
+    return deque(runner.execute(listed(steps, LISTED), shared=True), maxlen=1)
 
 
 # --- garbage collection
@@ -202,19 +206,32 @@ def lines_read(count: int) -> object:
 
 
 def workloads() -> list[Workload]:
-    part = functools.partial
+    return [*_rows(), *_small_parameters(), *_snapshot_lines(), *_planning()]
 
-    def grows(what: str, text: Callable[[int], str], count: int) -> Workload:
-        ten = part(planned, text(count // 10))
-        return Workload(
-            NAME, what, "ten of a tenth", part(planned, text(count)), part(_times, ten, 10), reach=1.26, tenth=ten
-        )
 
-    small = [
+def _rows() -> list[Workload]:
+    part, both = functools.partial, "reading both by pandas"
+    equal, differing = part(compared, rate=1e-3), part(compared, rate=1.1e-3)
+    rows, frames = f"`rows()` of {ROWS:,} rows", f"`to_pandas` of {MANY_ROWS:,} rows"
+    same, others = (
+        f"`diff` of equal runs of {MANY_ROWS:,} rows",
+        f"`diff` of runs of {DIFFERING:,} rows that all differ",
+    )
+    return [
+        growing(NAME, rows, "the columns as tensors", rows_read, columns_read, ROWS, 0.3, "difference"),
+        growing(NAME, frames, "pandas.read_parquet", frame, frame_by_pandas, MANY_ROWS, 1.2),
+        growing(NAME, same, both, equal, both_by_pandas, MANY_ROWS, 3.0, "difference"),
+        growing(NAME, others, both, differing, both_by_pandas, DIFFERING, 1.0, "difference"),
+    ]
+
+
+def _small_parameters() -> list[Workload]:
+    part, by_hand = functools.partial, "the loop by hand"
+    all_logged = [
         Workload(
             NAME,
             f"{count:,} small parameters, {steps:,} steps, every weight and gradient logged",
-            "the loop by hand",
+            by_hand,
             part(small_logged, count, steps),
             part(small_by_hand, count, steps),
             reach=1.0 if count <= 100 else 1.1,
@@ -222,76 +239,60 @@ def workloads() -> list[Workload]:
         )
         for count, steps in SMALL
     ]
+    full = part(small_logged, 100, 2_000)
+    reduced = [
+        Workload(
+            NAME,
+            f"100 small parameters, 2,000 steps, `tensors: {kept}`",
+            "the same with `full`",
+            part(full, kept),
+            full,
+            reach=2.0,
+        )
+        for kept in ("stats", "digest")
+    ]
+    columns = Workload(
+        NAME,
+        "4,001 columns of one number, 100 steps, everything logged",
+        by_hand,
+        part(small_logged, 2_000, 100, "full", "[]"),
+        part(small_by_hand, 2_000, 100, ()),
+        reach=None,
+        steps=100 * 4_001,
+    )
+    return [*all_logged, *reduced, columns]
+
+
+def _snapshot_lines() -> list[Workload]:
+    part = functools.partial
+    written, read = part(lines_taken, LINES), part(lines_read, LINES)
     return [
         Workload(
             NAME,
-            f"`rows()` of {ROWS:,} rows",
-            "the columns as tensors",
-            part(rows_read, ROWS),
-            part(columns_read, ROWS),
-            reach=0.3,
-            measure="difference",
-            tenth=part(rows_read, ROWS // 10),
-        ),
-        Workload(
-            NAME,
-            f"`to_pandas` of {MANY_ROWS:,} rows",
-            "pandas.read_parquet",
-            part(frame, MANY_ROWS),
-            part(frame_by_pandas, MANY_ROWS),
-            reach=1.2,
-            tenth=part(frame, MANY_ROWS // 10),
-        ),
-        Workload(
-            NAME,
-            f"`diff` of equal runs of {MANY_ROWS:,} rows",
-            "reading both by pandas",
-            part(compared, MANY_ROWS, 1e-3),
-            part(_times, part(frame_by_pandas, MANY_ROWS), 2),
-            reach=3.0,
-            measure="difference",
-            tenth=part(compared, MANY_ROWS // 10, 1e-3),
-        ),
-        Workload(
-            NAME,
-            f"`diff` of runs of {DIFFERING:,} rows that all differ",
-            "reading both by pandas",
-            part(compared, DIFFERING, 1.1e-3),
-            part(_times, part(frame_by_pandas, DIFFERING), 2),
-            reach=1.0,
-            measure="difference",
-            tenth=part(compared, DIFFERING // 10, 1.1e-3),
-        ),
-        *small,
-        *(
-            Workload(
-                NAME,
-                f"100 small parameters, 2,000 steps, `tensors: {kept}`",
-                "the same with `full`",
-                part(small_logged, 100, 2_000, kept),
-                part(small_logged, 100, 2_000),
-                reach=2.0,
-            )
-            for kept in ("stats", "digest")
-        ),
-        Workload(
-            NAME,
-            "4,001 columns of one number, 100 steps, everything logged",
-            "the loop by hand",
-            part(small_logged, 2_000, 100, "full", "[]"),
-            part(small_by_hand, 2_000, 100, ()),
-            reach=None,
-            steps=100 * 4_001,
-        ),
-        Workload(
-            NAME,
-            f"{STEPS:,} listed steps of {LISTED:,} parameters",
-            "a tenth of the steps, ten times",
-            part(listed_run, STEPS, LISTED),
-            part(_times, part(listed_run, STEPS // 10, LISTED), 10),
-            reach=1.26,
-            tenth=part(listed_run, STEPS // 10, LISTED),
-        ),
+            f"{LINES:,} lines of a snapshot of 4 numbers: {done}",
+            f"the same {other}",
+            ours,
+            theirs,
+            reach=0.04,
+            measure="each",
+            steps=LINES,
+        )
+        for done, other, ours, theirs in (("written", "read", written, read), ("read", "written", read, written))
+    ]
+
+
+def _planning() -> list[Workload]:
+    part = functools.partial
+    texts = (
+        (f"{NAMES:,} chained constants", constants, NAMES),
+        (f"an `assign` of {NAMES:,} names", assigned, NAMES),
+        (f"{NAMES:,} globs and {NAMES:,} names", globs, NAMES),
+        (f"an expression of {OPERATIONS:,} operations", operations, OPERATIONS),
+    )
+    linear = part(_times, _linear, 10)
+    listed_steps, tenths = f"{STEPS:,} listed steps of {LISTED:,} parameters", "a tenth of the steps, ten times"
+    return [
+        growing(NAME, listed_steps, tenths, listed_run, _ten_tenths(listed_run), STEPS, 1.26),
         Workload(
             NAME,
             "`runner.execute` beside 2,000,000 Python lists",
@@ -300,45 +301,23 @@ def workloads() -> list[Workload]:
             part(executed, collected=False),
             reach=1.1,
         ),
-        Workload(
-            NAME,
-            f"{LINES:,} lines of a snapshot of 4 numbers: written",
-            "the same read",
-            part(lines_taken, LINES),
-            part(lines_read, LINES),
-            reach=0.04,
-            measure="each",
-            steps=LINES,
+        *(
+            growing(NAME, f"{what}: planned", "ten of a tenth", plans, _ten_tenths(plans), count, 1.26)
+            for what, text, count in texts
+            for plans in (part(planned, text),)
         ),
         Workload(
-            NAME,
-            f"{LINES:,} lines of a snapshot of 4 numbers: read",
-            "the same written",
-            part(lines_read, LINES),
-            part(lines_taken, LINES),
-            reach=0.04,
-            measure="each",
-            steps=LINES,
-        ),
-        grows(f"{NAMES:,} chained constants: planned", constants, NAMES),
-        grows(f"an `assign` of {NAMES:,} names: planned", assigned, NAMES),
-        grows(f"{NAMES:,} globs and {NAMES:,} names: planned", globs, NAMES),
-        grows(f"an expression of {OPERATIONS:,} operations: planned", operations, OPERATIONS),
-        Workload(
-            NAME,
-            "planning `configs/linear.yaml`",
-            "10 of them",
-            part(_times, _linear, 10),
-            part(_times, _linear, 10),
-            reach=2.0,
-            measure="each",
-            steps=10,
+            NAME, "planning `configs/linear.yaml`", "10 of them", linear, linear, reach=2.0, measure="each", steps=10
         ),
     ]
 
 
 def _linear() -> object:
     return runner.compile(runner.load("configs/linear.yaml"))
+
+
+def _ten_tenths(work: Callable[[int], object]) -> Callable[[int], None]:
+    return lambda size: _times(functools.partial(work, size // 10), 10)
 
 
 def _times(work: Callable[[], object], count: int) -> None:

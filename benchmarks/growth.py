@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import runner
-from benchmarks.measure import Workload, scratch
+from benchmarks.measure import Workload, growing, scratch
 from benchmarks.memory import peak_of
 from runner.engine import initial_state
 from runner.plan.compiler import PlanLimits
@@ -252,69 +252,41 @@ def _peak(function: Callable[[int], object], weights: int) -> int:
 
 
 def workloads() -> list[Workload]:
-    part = functools.partial
-    table = (ROWS, COLUMNS)
-    named = "named columns of a CSV file"
+    part, pyarrow = functools.partial, "pyarrow reading it"
+    read = f"a CSV file of {ROWS:,} rows and {COLUMNS} columns: planned, and one step run"
+    pass_over = f"a streamed `.npy` file of {STREAMED:,} samples, shuffled, batches of {STREAMED_BATCH:,}"
+    evaluation = f"`evaluate` of {EVALUATED:,} samples in batches of {EVALUATED_BATCH}"
+    checkpoint = f"a checkpoint of {WEIGHTS * 4 // 10**6} MB"
+    trained, by_pyarrow = part(trained_on_table, columns=COLUMNS), part(read_by_pyarrow, columns=COLUMNS)
+    batches, evaluated_batches = STREAMED // STREAMED_BATCH, EVALUATED // EVALUATED_BATCH
+    synced, copied = "safetensors, synced", "safetensors, copied from its map"
     return [
-        Workload(
+        growing(NAME, read, pyarrow, trained, by_pyarrow, ROWS, 2.0),
+        growing(
             NAME,
-            f"a CSV file of {ROWS:,} rows and {COLUMNS} columns: planned, and one step run",
-            "pyarrow reading it",
-            part(trained_on_table, *table),
-            part(read_by_pyarrow, *table),
-            reach=2.0,
-            tenth=part(trained_on_table, ROWS // 10, COLUMNS),
+            f"{NAMED:,} named columns of a CSV file of {NAMED_ROWS:,} rows",
+            pyarrow,
+            part(trained_on_table, NAMED_ROWS),
+            part(read_by_pyarrow, NAMED_ROWS),
+            NAMED,
+            None,
         ),
-        Workload(
+        growing(NAME, pass_over, "a memory map by hand", streamed, mapped_by_hand, STREAMED, 1.3, steps=batches),
+        growing(
             NAME,
-            f"{NAMED:,} {named} of {NAMED_ROWS:,} rows",
-            "pyarrow reading it",
-            part(trained_on_table, NAMED_ROWS, NAMED),
-            part(read_by_pyarrow, NAMED_ROWS, NAMED),
-            reach=None,
-            tenth=part(trained_on_table, NAMED_ROWS, NAMED // 10),
-        ),
-        Workload(
-            NAME,
-            f"a streamed `.npy` file of {STREAMED:,} samples, shuffled, batches of {STREAMED_BATCH:,}",
-            "a memory map by hand",
-            part(streamed, STREAMED),
-            part(mapped_by_hand, STREAMED),
-            reach=1.3,
-            steps=STREAMED // STREAMED_BATCH,
-            tenth=part(streamed, STREAMED // 10),
-        ),
-        Workload(
-            NAME,
-            f"`evaluate` of {EVALUATED:,} samples in batches of {EVALUATED_BATCH}",
+            evaluation,
             "a loop with `torch.no_grad`",
-            part(evaluated, EVALUATED),
-            part(evaluated_by_hand, EVALUATED),
-            reach=1.1,
-            steps=EVALUATED // EVALUATED_BATCH,
-            tenth=part(evaluated, EVALUATED // 10),
+            evaluated,
+            evaluated_by_hand,
+            EVALUATED,
+            1.1,
+            steps=evaluated_batches,
         ),
+        growing(NAME, f"{checkpoint}: saved", synced, save, save_by_safetensors, WEIGHTS, 2.0),
+        growing(NAME, f"{checkpoint}: loaded", copied, load, load_by_safetensors, WEIGHTS, 2.0),
         Workload(
             NAME,
-            f"a checkpoint of {WEIGHTS * 4 // 10**6} MB: saved",
-            "safetensors, synced",
-            part(save, WEIGHTS),
-            part(save_by_safetensors, WEIGHTS),
-            reach=2.0,
-            tenth=part(save, WEIGHTS // 10),
-        ),
-        Workload(
-            NAME,
-            f"a checkpoint of {WEIGHTS * 4 // 10**6} MB: loaded",
-            "safetensors, copied from its map",
-            part(load, WEIGHTS),
-            part(load_by_safetensors, WEIGHTS),
-            reach=2.0,
-            tenth=part(load, WEIGHTS // 10),
-        ),
-        Workload(
-            NAME,
-            f"a checkpoint of {WEIGHTS * 4 // 10**6} MB: saved and loaded",
+            f"{checkpoint}: saved and loaded",
             "the state alone",
             part(_peak, load, WEIGHTS),
             part(_peak, only_state, WEIGHTS),

@@ -91,6 +91,21 @@ class Table:
     headings: Sequence[str] = ()
 
 
+class Shown:
+    """What shows as tables: as text if it is printed, and as HTML in a notebook."""
+
+    __slots__ = ()
+
+    def _tables(self) -> Iterable[Table]:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return text_tables(self._tables())
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables())
+
+
 def html_tables(tables: Iterable[Table]) -> str:
     """Tables as static HTML; every cell is text."""
     return "".join(map(_html_table, tables))

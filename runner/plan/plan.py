@@ -30,11 +30,11 @@ from runner.plan.tensors.from_run_state import OptimizerStart
 from runner.plan.tensors.initial import Loaded
 from runner.plan.tensors.initial_values import Drawings
 from runner.plan.tensors.tensors import TensorPlan
-from runner.text import Table, html_tables, text_tables
+from runner.text import Shown, Table
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Shown):
     """The input of an engine, which makes no decisions of its own."""
 
     config: Config
@@ -134,9 +134,3 @@ class Plan:
             ("objective", "depends on"),
         )
         yield Table([(item.path,) for item in self.program if isinstance(item, Action)], ("step",))
-
-    def _repr_html_(self) -> str:
-        return html_tables(self._tables())
-
-    def __str__(self) -> str:
-        return text_tables(self._tables())

@@ -31,7 +31,7 @@ from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import LABELS, Span, check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
 from runner.safe_files import Folder
-from runner.text import Table, html_tables, text_tables
+from runner.text import Shown, Table
 
 if TYPE_CHECKING:
     import pandas
@@ -94,7 +94,7 @@ def _nearest_folder(directory: Path) -> str | None:
     return f"did you mean `{missing.parent / found / directory.relative_to(missing)}`?"
 
 
-class Run:
+class Run(Shown):
     """A recorded run, as of when it was opened; open it again to see rows written since.
 
     Attributes:
@@ -278,12 +278,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.status}, {len(self)} rows of {len(self.columns)} columns>"
-
-    def __str__(self) -> str:
-        return text_tables(self._tables())
-
-    def _repr_html_(self) -> str:
-        return html_tables(self._tables())
 
     def _tables(self) -> Iterator[Table]:
         yield Table(

@@ -12,7 +12,7 @@ from runner.compare.numbers.differences import Difference
 from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import Growth
 from runner.plan.rows.columns import Column
-from runner.text import Table, html_tables, text_tables
+from runner.text import Shown, Table
 
 
 class AnyRow(Protocol):
@@ -94,7 +94,7 @@ class FirstDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Shown):
     """How two sequences of rows differ."""
 
     compared: int  # number of rows that both sides have
@@ -117,7 +117,7 @@ class Verdict:
             self.first_difference is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
         )
 
-    def tables(self) -> Iterator[Table]:
+    def _tables(self) -> Iterator[Table]:
         """What a notebook shows: whether it holds, and each tensor that differs."""
         first = self.first_difference
         yield Table(
@@ -137,12 +137,6 @@ class Verdict:
 
     def _one_sided(self) -> tuple[tuple[str, Rows], ...]:
         return ("missing", self.missing_rows), ("new", self.new_rows)
-
-    def _repr_html_(self) -> str:
-        return html_tables(self.tables())
-
-    def __str__(self) -> str:
-        return text_tables(self.tables())
 
 
 def _tally_cells(tally: Tally) -> tuple[object, ...]:

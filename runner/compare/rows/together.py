@@ -90,12 +90,12 @@ def _compare(watch: Watch, found: Span, expected: Span) -> None:
         return
     columns = [_column(series, found, expected) for series in watch.series.values()]
     start, end = 0, len(found)
-    if watch.first_difference is None:
-        start = min((_first(each.beyond, end) for each in columns), default=end)
-        _add(watch, columns, expected, 0, start)
-        if start < end:
-            watch(found.row(start), expected.row(start))
-            start += 1
+    while watch.first_difference is None and start < end:
+        stop = min((start + _first(each.beyond[start:], end - start) for each in columns), default=end)
+        _add(watch, columns, expected, start, stop)
+        if stop < end:
+            watch(found.row(stop), expected.row(stop))
+        start = stop + 1
     _add(watch, columns, expected, start, end)
 
 

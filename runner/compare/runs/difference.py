@@ -15,7 +15,7 @@ from runner.compare.rows.verdict import Observe, align, compare
 from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, dotted, plain
 from runner.errors import Mark, Problem, UsageError
 from runner.record import Run
-from runner.text import Table, html_tables, text_tables
+from runner.text import Shown, Table
 
 ABSENT = object()
 """The value of a key that one of the two does not have."""
@@ -45,7 +45,7 @@ class KeyDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class RunDifference:
+class RunDifference(Shown):
     """The differences of two runs."""
 
     config: tuple[KeyDifference, ...]
@@ -57,17 +57,11 @@ class RunDifference:
     every: int  # iterations from one row to the next
 
     def _tables(self) -> Iterator[Table]:
-        yield from self.verdict.tables()
+        yield from self.verdict._tables()
         for title, differences in (("config", self.config), ("environment", self.environment)):
             if differences:
                 rows = [(each.key, _shown(each.expected), _shown(each.found)) for each in differences]
                 yield Table(rows, (title, "expected", "found"))
-
-    def _repr_html_(self) -> str:
-        return html_tables(self._tables())
-
-    def __str__(self) -> str:
-        return text_tables(self._tables())
 
 
 def _shown(written: Written) -> str:

@@ -27,7 +27,7 @@ from runner.compare.snapshots.writing import write
 from runner.engine import Row, execute
 from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError, listing
 from runner.plan import Plan
-from runner.text import Table, html_tables, text_tables
+from runner.text import Shown, Table
 
 Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
 """`stale`: a snapshot of another config, or of one that was edited too much to compare. `missing`: a config without a
@@ -74,7 +74,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Shown):
     """The result for one target. It has plain values only, so that another process can return it."""
 
     name: str
@@ -90,12 +90,6 @@ class Outcome:
     def _tables(self) -> Iterator[Table]:
         facts = [("config", self.name), ("status", self.status), ("rows", f"{self.rows:,}")]
         yield Table([*facts, *([("report", "\n".join(self.lines))] if self.lines else ())])
-
-    def _repr_html_(self) -> str:
-        return html_tables(self._tables())
-
-    def __str__(self) -> str:
-        return text_tables(self._tables())
 
 
 def check(target: Target, request: Request) -> Outcome:

@@ -16,7 +16,7 @@ from runner.compare.rows.results import Place, Verdict
 from runner.compare.rows.verdict import Observe, Series, Watch
 from runner.compare.variants.lockstep import RowPair, common_columns
 from runner.plan.plan import Plan
-from runner.text import Table, html_tables, text_tables
+from runner.text import Shown, Table
 
 SAME_NUMBERS = Tolerance("ulp", ulp=0)
 """The tolerance between variants: 0 and -0 are equal, and so are all NaN."""
@@ -57,7 +57,7 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorTable:
+class ErrorTable(Shown):
     """Two variants compared."""
 
     rows: int  # number of rows that both have
@@ -70,16 +70,10 @@ class ErrorTable:
     draws: tuple[str, ...]  # which of `BATCH` and `RANDOM` the steps draw
 
     def _tables(self) -> Iterator[Table]:
-        yield from (self.verdict if self.within is None else self.within).tables()
+        yield from (self.verdict if self.within is None else self.within)._tables()
         rows = [(each.name, each.born, each.rows, "" if each.ulp is None else each.ulp) for each in self.trends]
         if rows:
             yield Table(rows, ("tensor", "born in row", "rows that differ", "largest ULP"))
-
-    def _repr_html_(self) -> str:
-        return html_tables(self._tables())
-
-    def __str__(self) -> str:
-        return text_tables(self._tables())
 
 
 def tabulate_errors(

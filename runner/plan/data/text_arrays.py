@@ -92,6 +92,8 @@ def _check(header: Header, name: str) -> None:
     if header.text is not None and header.text.itemsize > _LONGEST:
         message = f"{name} has {header.text.itemsize:,} bytes for each text, and at most {_LONGEST:,} are read"
         raise FileFault(message, "save shorter texts")
+    if header.text is not None and header.text.itemsize == 0 and header.shape[0]:  # a few bytes may claim many rows
+        raise FileFault(f"{name} holds nothing in row 0", "save text", about_columns=True)
 
 
 def _blocks(
@@ -99,10 +101,7 @@ def _blocks(
 ) -> Iterator[numpy.ndarray[tuple[int], numpy.dtype[numpy.str_]]]:
     assert header.text is not None
     rows, width = header.shape[0], header.text.itemsize
-    if not width:
-        yield numpy.zeros(rows, dtype="<U1")
-        return
-    at_once = max(1, _BLOCK_BYTES // width)
+    at_once = max(1, _BLOCK_BYTES // max(1, width))
     for start in range(0, rows, at_once):
         count = min(at_once, rows - start)
         content = _read(stream, count * width)

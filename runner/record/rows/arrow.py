@@ -180,17 +180,16 @@ def _bytes(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iter
 
 def _statistics(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
     found = pieces(stored.column)
-    values = _by_row(packed)
     if any(piece.number is None for piece in found):
         together = summarize_together(packed.values) if isinstance(packed.values, Tensor) else None
         if together is None:
-            yield from _summaries(_per_tensor(values, summarize))
+            yield from _summaries(_per_tensor(_by_row(packed), summarize))
         else:
             yield from (_elements(together[name], _validity(packed.present)) for name in STATISTICS)
     numbers = [piece.number for piece in found if piece.number is not None]
     if numbers:
         dimensions = len(stored.column.leading)
-        by_row = _per_tensor(values, lambda value: summarize_slices(value, dimensions))
+        by_row = _per_tensor(_by_row(packed), lambda value: summarize_slices(value, dimensions))
         for number in numbers:
             yield from _summaries([None if slices is None else slices[number] for slices in by_row])
 

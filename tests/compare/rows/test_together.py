@@ -156,3 +156,20 @@ def test_tensors_of_another_shape_and_columns_of_one_side_are_compared_as_one_by
     sides = Rows(values, 23, other), expected
     wanted = compare(align(*(side.one_by_one() for side in sides)), other, COLUMNS, Tolerances(BITWISE))
     assert _shown(compare_together(*sides, Tolerances(BITWISE), None)) == _shown(wanted)  # type: ignore[arg-type]
+
+
+def test_a_row_that_is_within_the_tolerance_when_compared_alone_is_not_the_end_of_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The two ways round their norms differently, so they may disagree at the very border of a tolerance."""
+    column = Column("w", "weight", torch.float64, ())
+    numbers = [(1.0, 1.0), (1.0, 1.0001), (1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]
+    found, expected = (
+        Rows([("train", "train", (torch.tensor(pair[side], dtype=torch.float64),)) for pair in numbers], 5, (column,))
+        for side in (0, 1)
+    )
+    everything = torch.ones(3, dtype=torch.bool), torch.tensor([1e-4, 0.5, 2 / 3], dtype=torch.float64)
+    monkeypatch.setattr(together, "deviations", lambda *given: everything)
+    verdict = compare_together(found, expected, Tolerances(Tolerance("explicit", rtol=1e-2)), None)  # type: ignore[arg-type]
+    assert verdict.first_difference is not None
+    assert (verdict.first_difference.place.number, verdict.compared, verdict.holds) == (3, 5, False)

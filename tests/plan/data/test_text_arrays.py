@@ -10,7 +10,7 @@ import pytest
 from sklearn.preprocessing import LabelEncoder, OneHotEncoder
 
 import runner
-from runner.plan.data.files import ArrayFile, FileFault, describe, read
+from runner.plan.data.files import ArrayFile, FileFault, array_words, describe, read
 from runner.plan.data.tables.conversions import Conversion, Reading
 from tests.engine.running import rows_of
 from tests.tables import over
@@ -87,6 +87,9 @@ def test_hostile_arrays_of_text_are_refused(tmp_path: Path) -> None:
         written = (tmp_path / "zero.npy").read_bytes().replace(b"|S1", claimed)
         (tmp_path / "zero.npy").write_bytes(written[:-2])
         assert fault("zero.npy") == "zero.npy holds nothing in row 0"
+        (tmp_path / "zero.npy").write_bytes(written[:-2].replace(b"(2,), }" + 9 * b" ", b"(2147483648,), }"))
+        with pytest.raises(FileFault, match=r"zero\.npy holds nothing in row 0"):
+            array_words(ArrayFile(tmp_path / "zero.npy", None, None))
 
 
 def read_classes(path: Path) -> None:

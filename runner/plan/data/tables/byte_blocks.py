@@ -26,7 +26,7 @@ LONGEST_ROW = 16 << 20
 COUNTED_BY_NUMPY = 1 << 16
 """The least bytes in which numpy counts line ends: it takes a quarter of the time of `bytes.count`."""
 
-_UTF8 = ("utf_8", "utf_8_sig", "ascii", "utf-8")
+_UTF8 = ("utf_8", "utf_8_sig", "utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,13 @@ def _decoded(file: IO[bytes], name: str, encoding: str, size: int) -> Iterator[b
     plain, read = encoding in _UTF8, 0
     while True:
         piece = file.read(size)
-        if plain and piece and piece.isascii() and b"\0" not in piece and decoder.getstate()[0] == b"":
+        if (
+            (plain or encoding == "ascii")
+            and piece
+            and piece.isascii()
+            and b"\0" not in piece
+            and decoder.getstate()[0] == b""
+        ):
             read += len(piece)
             yield piece
             continue
@@ -97,9 +103,9 @@ def _decoded(file: IO[bytes], name: str, encoding: str, size: int) -> Iterator[b
         except UnicodeDecodeError as error:
             shown = "UTF-8" if plain else encoding.replace("_", "-")
             message = f"{name} is not {shown}: {error.reason} at byte {read - pending + error.start}"
-            likely = (
-                "utf-16" if read == 0 and piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin-1"
-            )
+            likely = "utf-8" if encoding == "ascii" else "latin-1"
+            if read == 0 and piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                likely = "utf-16"
             raise FileFault(message, f"write its encoding, such as `encoding: {likely}`") from error
         except UnicodeError as error:  # utf-16 without a mark has no place
             message = f"{name} has no byte order mark, and {encoding.replace('_', '-')} begins with one"

@@ -205,7 +205,7 @@ def test_a_table_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
 @over("reading", ["utf-8", "ascii", "utf-16", "cp1252"])
 def test_an_undecodable_byte_is_found_at_its_offset(tmp_path: Path, reader: str, reading: str) -> None:
     before = ("x\n" + "1\n" * 3000).encode("utf-16" if reading == "utf-16" else "ascii")
-    bad = {"utf-8": b"\xff", "ascii": b"\xff", "utf-16": b"\x00\xdc", "cp1252": b"\x81"}[reading]
+    bad = {"utf-8": b"\xff", "ascii": "é".encode(), "utf-16": b"\x00\xdc", "cp1252": b"\x81"}[reading]
     after = "\n2\n".encode("utf-16-le" if reading == "utf-16" else "ascii")
     (tmp_path / "a.csv").write_bytes(before + bad + after)
     with pytest.raises(FileFault, match=rf" at byte {len(before)}$"):
