@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from runner.engine.lanes.operations.alone import each
-from runner.engine.lanes.operations.same_bits import same_bits
+from runner.engine.lanes.operations.same_bits import same_bits, trial_lanes
 from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, lane_count, stacked
 from runner.engine.lanes.operations.together import VIEWS, Together, Unlike, pointwise, rule_for
 
@@ -32,11 +32,6 @@ _ROUNDED = (
 
 _MOST_TRIED = 1000
 """The most signatures of a chunk; further ones are computed lane by lane."""
-
-_TRIAL_LANES = 128
-
-_TRIAL_ELEMENTS = 1 << 18
-"""The most random numbers of a trial in each operand; of large operands, fewer lanes take part."""
 
 
 def _overloads(name: str) -> Iterator[Any]:
@@ -197,7 +192,7 @@ def _trials(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Random operands in the place of the given ones: of both signs, and positive; of more lanes than there are."""
     generator = torch.Generator().manual_seed(0)
     most = max([value.numel() for value in args if isinstance(value, LaneTensor)], default=1)
-    lanes = max(2, min(_TRIAL_LANES, _TRIAL_ELEMENTS // max(1, most)))
+    lanes = max(2, trial_lanes(most))
     for positive in (False, True):
         yield tuple(_random(value, lanes, positive, generator) for value in args)
 
