@@ -152,9 +152,9 @@ def _check_axes(base: Config, space: Space, plan: Plans) -> None:
     problems: dict[Problem, None] = {}
     for axes in space.products:
         first = {path: value for axis in axes for path, value in axis.choices[0].items()}
+        plain = _plain_numbers(base, first, plan)
         for axis in axes:
             step = -(-len(axis.choices) // MOST_PLANNED)
-            plain = _plain_numbers(base, first, plan)
             for place, choice in enumerate(axis.choices):
                 if place and plain(choice):
                     continue

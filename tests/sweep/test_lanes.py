@@ -14,6 +14,7 @@ from typing import Any
 import numpy
 import pyarrow.parquet
 import pytest
+import torch
 
 from runner.cli.commands.sweeping import _check_lanes
 from runner.cli.output.plan_json import describe
@@ -23,6 +24,8 @@ from runner.config import load, overridden
 from runner.errors import ConfigError, UsageError
 from runner.language.inference.inference import readable_bytes
 from runner.plan import compile
+from runner.sweep.executors.executor import Begun
+from runner.sweep.executors.here import Here
 from runner.sweep.executors.processes import Processes, _Worker
 from runner.sweep.executors.settings import Settings
 from runner.sweep.lanes.chunk import run_chunk
@@ -216,6 +219,14 @@ def test_show_states_the_memory_of_a_lane(tmp_path: Path) -> None:
     plan = compile(load(written(tmp_path, SEEDS, HEAD.replace("sgd: {lr: rate, momentum: momentum}", "lbfgs: {}"))))
     assert list(_lanes(describe(plan))) == ["lanes: none, because of lbfgs; the points of the sweep run in processes"]
     assert list(_lanes(describe(compile(without_sweep(plan.config))))) == []
+
+
+def test_a_sweep_that_ends_early_leaves_the_threads_of_torch(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    events = Here(tmp_path, Settings(threads=before + 1), lambda: 1).run([Task(0, (), "a")])
+    assert next(events) == Begun(0)
+    events.close()
+    assert torch.get_num_threads() == before
 
 
 def test_lanes_that_take_too_long_run_alone(tmp_path: Path) -> None:

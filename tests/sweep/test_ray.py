@@ -144,6 +144,14 @@ def test_a_task_of_the_cluster_is_a_chunk_of_lanes(
     assert max(len(tasks) for tasks in ray.tasks) >= 4
 
 
+def test_points_of_a_process_that_died_keep_their_own_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.sweep.executors.ray_tasks._import_ray", OneProcess)
+    executor = RayTasks(tmp_path, Settings(), grouping_of(_plan(tmp_path), How()), first=1, address=None)
+    tasks = [Task(0, (), "a", alone="lbfgs"), Task(1, (), "b", alone="autocast")]
+    assert executor._crashed(tasks, BrokenPipeError()) == []
+    assert list(executor._waiting) == [[tasks[0]], [tasks[1]]]
+
+
 def _plan(folder: Path) -> SweepPlan:
     return plan_sweep(load(written(folder, "sweep: {grid: {rate: [0.1, 0.03], seed: range(8)}}\n")), {})
 

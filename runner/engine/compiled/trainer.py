@@ -16,12 +16,14 @@ from runner.engine.compiled.write_back import Computed, block_of, finite_iterati
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
 from runner.engine.rows import AnyRows, Block, Compiling, Path, Row, Rows
-from runner.engine.session import KEPT, Session
-from runner.engine.state import Values
+from runner.engine.session import KEPT, SaveCheckpoint, Session
+from runner.engine.state import State, Values
 from runner.engine.steps import steps
 from runner.engine.steps.step_code import Run
+from runner.engine.watch.watch import Watch
 from runner.language.inference.generators import manual_seed
 from runner.plan.checks.compilable import loop_around
+from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, LoopStart, Train
 from runner.plan.streams import stream_seed
 
@@ -281,6 +283,40 @@ class Trainer:
             self._binding.state.evaluations += computed.iterations
 
 
+def run_in_regions(
+    library: MakeLibrary,
+    plan: Plan,
+    state: State,
+    *,
+    checkpoint: SaveCheckpoint | None = None,
+    shared: bool = False,
+    watch: Watch | None = None,
+    compiling: Compiling | None = None,
+    by_row: bool = False,
+    together: bool = False,
+) -> Iterator[AnyRows]:
+    """Runs a plan as the eager engine does, and yields the same rows.
+
+    A loop whose body is one `train` step runs in regions of many iterations. All other steps run as in the eager
+    engine.
+
+    Args:
+        library: makes the compiled code of equal steps.
+        checkpoint, shared, watch: as in the eager engine. A checkpoint inside a region saves the state at the start
+            of the region.
+        compiling: called at each compilation.
+        by_row: whether each region has only one iteration.
+        together: whether the rows of a region are yielded together.
+    Raises:
+        RunError: a step fails; the problem names the place in the config.
+        ExpectationError: an `expect` step does not hold.
+    """
+    bind = Binder(library, compiling, shared=shared, by_row=by_row, together=together)
+    return eager.execute_several(
+        plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, several=bind.several
+    )
+
+
 MakeLibrary = Callable[[Binding, Train, bool, Compiling], Library]
 """Makes the compiled code of equal steps; the flag says whether one of them runs several iterations at once."""
 
@@ -293,7 +329,7 @@ class Binder:
     Args:
         library: makes the compiled code of equal steps.
         compiling: called at each compilation.
-        shared, by_row, together: as in the engines.
+        shared, by_row, together: as in `run_in_regions`.
     """
 
     def __init__(
@@ -303,7 +339,7 @@ class Binder:
         *,
         shared: bool,
         by_row: bool,
-        together: bool = False,
+        together: bool,
     ) -> None:
         self._library = library
         self._compiling = compiling or (lambda path, seconds: None)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from runner.engine.lanes.operations.same_bits import same_bits
+from runner.engine.lanes.operations.same_bits import same_bits, trial_lanes
 from runner.optim.updates import PIECE
 
 Rate = float | Tensor
@@ -26,9 +26,9 @@ Update = Callable[[Options, Tensor, Tensor, Sequence[Tensor], float, Rate], None
 ADAM = ("exp_avg", "exp_avg_sq")
 MOMENTUM = ("momentum_buffer",)
 
-_TRIAL_LANES = 128
-_TRIAL_ELEMENTS = 1 << 18
 _TRIAL_STEP = 3.0
+_TRIAL_RATE = 0.1
+"""The first rate of a schedule may be 0 or 1, with which any order of operations gives the same bits."""
 
 
 def update_of(optimizer: Optimizer) -> Update:
@@ -114,8 +114,8 @@ def gives_bits(
 ) -> bool:
     """Whether updating all lanes together gives the bits of each alone, on random numbers of both signs."""
     generator = torch.Generator().manual_seed(0)
-    lanes = max(len(weight), min(_TRIAL_LANES, _TRIAL_ELEMENTS // max(1, weight[0].numel())))
-    rates = rate.repeat(-(-lanes // len(rate)))[:lanes] if isinstance(rate, Tensor) else rate
+    lanes = max(len(weight), trial_lanes(weight[0].numel()))
+    rates = rate.repeat(-(-lanes // len(rate)))[:lanes] if isinstance(rate, Tensor) else _TRIAL_RATE
 
     def random(lanes_of: Tensor) -> Tensor:
         made = torch.empty((lanes, *lanes_of.shape[1:]), dtype=lanes_of.dtype)

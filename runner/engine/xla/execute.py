@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
-from runner.engine import eager
-from runner.engine.compiled.trainer import Binder
-from runner.engine.rows import AnyRows, Compiling
+from runner.engine.compiled.trainer import run_in_regions
+from runner.engine.rows import AnyRows
 from runner.engine.state import State, initial_state
-from runner.engine.watch.watch import Watch
 from runner.engine.xla.library import Library
 from runner.errors import RunError
 from runner.language.xla.checking import DEPENDENT, reason_of
@@ -19,39 +18,11 @@ from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action
 
 
-def execute(
-    plan: Plan,
-    state: State | None = None,
-    *,
-    checkpoint: Callable[[str | None], None] | None = None,
-    shared: bool = False,
-    watch: Watch | None = None,
-    compiling: Compiling | None = None,
-    by_row: bool = False,
-    together: bool = False,
-) -> Iterator[AnyRows]:
-    """Runs a plan as the eager engine does, and yields the same rows.
-
-    A loop whose body is one `train` step runs in regions of many iterations. All other steps run as in the eager
-    engine.
-
-    Args:
-        plan: from `compile`, for `engine: xla`.
-        state, checkpoint, shared, watch: as in the eager engine. A checkpoint inside a region saves the state at the
-            start of the region.
-        compiling: called at each compilation.
-        by_row: whether each region has only one iteration.
-        together: whether the rows of a region are yielded together.
-    Raises:
-        RunError: a step fails; the problem names the place in the config.
-        ExpectationError: an `expect` step does not hold.
-    """
+def execute(plan: Plan, state: State | None = None, **given: Any) -> Iterator[AnyRows]:
+    """Runs a plan for `engine: xla`; arguments, rows and errors are those of `run_in_regions`."""
     state = initial_state(plan) if state is None else state
-    bind = Binder(Library, compiling, shared=shared, by_row=by_row, together=together)
     try:
-        yield from eager.execute_several(
-            plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, several=bind.several
-        )
+        yield from run_in_regions(Library, plan, state, **given)
     except Unsupported as error:
         raise _untranslated(plan, state.position, reason_of(error)) from error
     except DependentDraw as error:

@@ -13,6 +13,7 @@ from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import split_scalars
 from runner.language.text.faults import START, LanguageError
 from runner.language.xla.operators import Unsupported, translate
+from runner.language.xla.operators.translate import NO_RULE
 from runner.language.xla.tracing import DependentDraw, plain_kernels, trace
 
 MOST_OPERATIONS = 10_000
@@ -22,8 +23,6 @@ READ_BACK = "value out of a tracing tensor"
 """Part of torch's message for an operation that reads a number of a tensor while it is traced."""
 
 DEPENDENT = "its random numbers have a distribution that depends on tensors"
-
-NO_RULE = "it has no rule"
 
 
 def untranslatable(computation: Computation, objective: int, parameters: Sequence[str]) -> LanguageError | None:

@@ -36,8 +36,8 @@ class Here:
             return
         before = torch.get_num_threads()
         torch.set_num_threads(self._settings.threads)
-        yield from (Begun(task.index) for task in tasks)
         try:
+            yield from (Begun(task.index) for task in tasks)
             work, name = self._settings.work(self._directory), f"{self.take_number():06}"
             yield from run_tasks(work, tasks, name, lambda index: None, lambda: False)
         finally:

@@ -103,8 +103,8 @@ class RayTasks:
     def _crashed(self, tasks: list[Task], error: Exception) -> list[Outcome]:
         """A process of the cluster has died: run the points of its chunk one by one, to find the one that fails."""
         if len(tasks) > 1:
-            alone = DIED if tasks[0].chunk else tasks[0].alone
-            self._waiting.extendleft([replace(task, chunk=0, alone=alone)] for task in reversed(tasks))
+            again = [replace(task, chunk=0, alone=DIED if task.chunk else task.alone) for task in tasks]
+            self._waiting.extendleft([task] for task in reversed(again))
             return []
         (task,) = tasks
         reason = f"its process died: {type(error).__name__}"

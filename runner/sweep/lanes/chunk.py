@@ -44,7 +44,7 @@ class Chunk:
     columns: Sequence[StoredColumn] = ()
     rows: pyarrow.Table | None = None
     weights: Weights | None = None
-    alone: Sequence[Task] = field(default=())  # points that have to run alone, each with the reason
+    alone: Sequence[Task] = ()  # points that have to run alone, each with the reason
     states: States = field(default_factory=dict)  # of the points that can go on
 
 
@@ -129,14 +129,14 @@ def _result(
     columns = [stored_column(column) for column in plan.columns]
     if not sound:
         return Chunk(alone=alone)
-    worst = None
+    difference = None
     for lane in dict.fromkeys((sound[0], sound[-1])):
         found = _difference(work, planned, tasks[lane], ran, lane, columns)
         if found is None:
             continue
         if work.exact:
             return Chunk(alone=[*alone, *_alone([tasks[each] for each in sound], found)])
-        worst = found
+        difference = found
     outcomes = [
         Outcome(
             tasks[lane].index,
@@ -146,7 +146,7 @@ def _result(
             round(seconds, 6),
             rung=tasks[lane].rung,
             alone="",
-            difference=worst,
+            difference=difference,
         )
         for lane in sound
     ]

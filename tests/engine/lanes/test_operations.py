@@ -96,6 +96,20 @@ def test_a_0d_tensor_of_another_dtype_keeps_the_dtype_of_the_result() -> None:
     assert_lanes(lambda x, y: x * y, given(5), given(dtype=torch.float64, seed=1))
 
 
+def test_a_number_of_each_lane_fills_what_is_masked() -> None:
+    assert_lanes(lambda x, y: x.masked_fill(x > 0, y), given(5), given(seed=1))
+    assert_lanes(lambda x, y: x.masked_fill(x > 0, y), given(), given(seed=1))
+
+
+def test_an_operand_may_be_given_by_name() -> None:
+    stack, values = given(9), given(4, seed=1)
+    order = stack.argsort(1)
+    with handled_by(Choosing(True, no_draws).run):
+        found = torch.ops.aten.searchsorted.Tensor(LaneTensor(stack), LaneTensor(values), sorter=LaneTensor(order))
+    expected = [torch.searchsorted(*each[:2], sorter=each[2]) for each in zip(stack, values, order, strict=True)]
+    assert torch.equal(found.lanes, torch.stack(expected))
+
+
 def test_lanes_may_be_close_only() -> None:
     assert_lanes(FUNCTIONS["transcendental"], given(33), exact=False)
 
@@ -119,6 +133,7 @@ def test_writing_in_place_writes_all_lanes_and_their_views() -> None:
         (lambda x: float(x.sum()), "a number is read back from a tensor"),
         (lambda x: bool((x > 0).all()), "a number is read back from a tensor"),
         (lambda x: x[x > 0], "aten.index.Tensor gives other shapes in each run"),
+        (lambda x: x.unsqueeze_(0), "aten.unsqueeze_.default writes in place"),
         (lambda x: torch.zeros(4).add_(x), "aten.add_.Tensor writes into a tensor that all runs share"),
     ],
 )

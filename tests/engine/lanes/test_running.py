@@ -18,6 +18,7 @@ from runner.engine.lanes.execute import Ran, run_lanes
 from runner.engine.lanes.operations.same_bits import same_bits
 from runner.engine.lanes.operations.tensor import NotStackable
 from runner.engine.lanes.starting import Lane
+from runner.engine.lanes.updates import Rate, gives_bits
 from runner.plan.checks.stackable import unstackable
 
 READING = ("adafactor",)
@@ -118,6 +119,14 @@ expression: |
 optimizer: {adam: {lr: 0.01}}
 steps: 5
 """
+
+
+def test_a_first_rate_of_zero_does_not_hide_other_bits() -> None:
+    def mixing(_: Any, weight: Tensor, gradient: Tensor, entries: Any, t: float, rate: Rate) -> None:
+        weight.add_(gradient.sum() * rate)  # of all lanes that it gets
+
+    weight = torch.ones(2, 3)
+    assert not gives_bits(mixing, {}, weight, weight, (), 0.0)
 
 
 def test_each_lane_draws_from_its_own_streams() -> None:

@@ -8,29 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable, stacked
+from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable, lane_count, stacked
 from runner.optim.updates import ALIGNMENT
 
 
-def lane_count(args: Any) -> int:
-    """The number of lanes of the tensors among some arguments; 0 without any."""
-    for value in args:
-        if isinstance(value, LaneTensor):
-            return len(value.lanes)
-        if isinstance(value, list | tuple) and (found := lane_count(value)):
-            return found
-    return 0
-
-
-def each(operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], count: int | None = None) -> Any:
+def each(operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The results of an operation, computed for one lane after another.
 
     Raises:
         NotStackable: they are not tensors of equal shapes.
     """
-    count = lane_count((*args, *kwargs.values())) if count is None else count
     found = []
-    for lane in range(count):
+    for lane in range(lane_count((*args, *kwargs.values()))):
         own = {name: lane_of(value, lane) for name, value in kwargs.items()}
         found.append(operation(*[lane_of(value, lane) for value in args], **own))
     return joined(found, str(operation))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from runner.engine.lanes.operations.alone import each
-from runner.engine.lanes.operations.same_bits import same_bits
-from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, stacked
+from runner.engine.lanes.operations.same_bits import same_bits, trial_lanes
+from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, lane_count, stacked
 from runner.engine.lanes.operations.together import VIEWS, Together, Unlike, pointwise, rule_for
 
 aten = torch.ops.aten
@@ -32,11 +32,6 @@ _ROUNDED = (
 
 _MOST_TRIED = 1000
 """The most signatures of a chunk; further ones are computed lane by lane."""
-
-_TRIAL_LANES = 128
-
-_TRIAL_ELEMENTS = 1 << 18
-"""The most random numbers of a trial in each operand; of large operands, fewer lanes take part."""
 
 
 def _overloads(name: str) -> Iterator[Any]:
@@ -115,7 +110,7 @@ class Choosing:
             raise NotStackable(f"{operation} writes into a tensor that all runs share")
         try:
             found = pointwise(operation, args, kwargs)
-        except Unlike:
+        except (Unlike, RuntimeError):  # torch has other rules for a 0-d tensor, which has a dimension now
             return self._written(operation, args, kwargs) if writes else each(operation, args, kwargs)
         return args[0] if writes else found
 
@@ -124,7 +119,7 @@ class Choosing:
         target = kwargs["out"] if "out" in kwargs else args[0]
         functional = _functional(operation, kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name != "out"}
-        if functional is None:
+        if functional is None or functional in VIEWS:  # the latter changes a shape
             raise NotStackable(f"{operation} writes in place")
         if not isinstance(target, LaneTensor):
             raise NotStackable(f"{operation} writes into a tensor that all runs share")
@@ -133,19 +128,19 @@ class Choosing:
         return target
 
     def _tried(self, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return self.computed(operation, rule_for(operation), args, kwargs)
-
-    def computed(self, operation: Any, rule: Together, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """An operation computed by a rule for all lanes, if that gives the bits of a run alone."""
+        """An operation computed by its rule for all lanes, if that gives the bits of a run alone."""
         key = _signature(operation, args, kwargs)
         if key not in self.chosen:
             if len(self.chosen) >= _MOST_TRIED:
                 return each(operation, args, kwargs)
+            rule = rule_for(operation)
             self.chosen[key] = rule if self._fits(operation, rule, args, kwargs) else None
         known = self.chosen[key]
         return each(operation, args, kwargs) if known is None else known(operation, args, kwargs)
 
     def _fits(self, operation: Any, rule: Together, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        if lane_count(kwargs.values()):  # rules and trials read only positional operands
+            return False
         try:
             found = rule(operation, args, kwargs)
         except (Unlike, RuntimeError):
@@ -197,7 +192,7 @@ def _trials(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Random operands in the place of the given ones: of both signs, and positive; of more lanes than there are."""
     generator = torch.Generator().manual_seed(0)
     most = max([value.numel() for value in args if isinstance(value, LaneTensor)], default=1)
-    lanes = max(2, min(_TRIAL_LANES, _TRIAL_ELEMENTS // max(1, most)))
+    lanes = max(2, trial_lanes(most))
     for positive in (False, True):
         yield tuple(_random(value, lanes, positive, generator) for value in args)
 

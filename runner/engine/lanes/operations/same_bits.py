@@ -1,9 +1,14 @@
-"""Compares the bits of two tensors."""
+"""Compares the bits of two tensors, and says how many lanes of random numbers are enough for it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+_LANES = 128
+
+_ELEMENTS = 1 << 18
+"""The most random numbers of a trial in each operand; of large operands, fewer lanes take part."""
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:
@@ -14,3 +19,12 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
         return torch.equal(first, second)
     same = (first == second) & (first.signbit() == second.signbit()) | (first.isnan() & second.isnan())
     return bool(same.all())
+
+
+def trial_lanes(elements: int) -> int:
+    """The number of lanes of a trial.
+
+    Args:
+        elements: those of the largest operand in one lane.
+    """
+    return min(_LANES, _ELEMENTS // max(1, elements))

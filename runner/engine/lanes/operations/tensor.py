@@ -113,3 +113,13 @@ def stacked(tensors: Sequence[Tensor], operation: str = "") -> Tensor:
     for place, tensor in enumerate(tensors):
         whole[place].copy_(tensor)
     return whole
+
+
+def lane_count(args: Any) -> int:
+    """The number of lanes of the tensors among some arguments; 0 without any."""
+    for value in args:
+        if isinstance(value, LaneTensor):
+            return len(value.lanes)
+        if isinstance(value, list | tuple) and (found := lane_count(value)):
+            return found
+    return 0

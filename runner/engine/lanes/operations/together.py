@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.engine.lanes.operations.tensor import LaneTensor
+from runner.engine.lanes.operations.tensor import LaneTensor, lane_count
 
 aten = torch.ops.aten
 Args = tuple[Any, ...]
@@ -220,23 +220,18 @@ def reduction(operation: Any, args: Args, options: Options) -> Any:
 
 def matrix_product(operation: Any, args: Args, options: Options) -> Any:
     """The product of two matrices in each lane."""
-    first, second = map(_batch, args, (lane_count_of(args),) * 2)
+    first, second = map(_batch, args, (lane_count(args),) * 2)
     return LaneTensor(torch.bmm(first, second))
 
 
 def matrix_product_and_sum(operation: Any, args: Args, options: Options) -> Any:
     """A matrix plus the product of two matrices in each lane, as one operation."""
-    count = lane_count_of(args)
+    count = lane_count(args)
     added, first, second = args
     lanes = added.lanes if isinstance(added, LaneTensor) else added.expand(count, *added.shape)
     if lanes.dim() == 2:
         lanes = lanes.unsqueeze(1)
     return LaneTensor(torch.baddbmm(lanes, _batch(first, count), _batch(second, count), **options))
-
-
-def lane_count_of(args: Args) -> int:
-    """The number of lanes of the first tensor that has some."""
-    return next(len(value.lanes) for value in args if isinstance(value, LaneTensor))
 
 
 def _batch(value: Tensor, count: int) -> Tensor:

@@ -39,11 +39,8 @@ def _gather(facts: Facts, x: Array, dim: int, index: Array, _sparse: bool) -> Ar
 
 def _scatter(facts: Facts, x: Array, dim: int, index: Array, source: Any, how: str | None = None) -> Array:
     if not x.ndim or not index.ndim:
-        wide = (
-            value.reshape(1) if isinstance(value, type(x)) and not value.ndim else value for value in (x, index, source)
-        )
-        x, index, source = wide
-        return _scatter(facts, x, dim, index, source, how).reshape(facts.shape)
+        source = jnp.atleast_1d(source) if isinstance(source, Array) else source
+        return _scatter(facts, jnp.atleast_1d(x), dim, jnp.atleast_1d(index), source, how).reshape(facts.shape)
     places = _along(facts, x, positive(dim, x.ndim), index)
     value = cast(source, facts.dtype)
     if value.ndim:

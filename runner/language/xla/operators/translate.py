@@ -18,6 +18,8 @@ from runner.language.xla.operators.table import REASONS, REFUSALS, RULES
 IGNORED = frozenset(("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"))
 """Arguments that no rule takes: a result has its dtype, and XLA chooses its layout and device."""
 
+NO_RULE = "it has no rule"
+
 Translated = Callable[..., tuple[Any, ...]]
 """Maps the inputs of a graph to its outputs."""
 
@@ -130,7 +132,7 @@ def _call(node: fx.Node) -> _Call | Missing:
     """Returns the call of a node's rule, or why there is none."""
     name = str(node.target)
     if name not in RULES:
-        return Missing(node, name, REASONS.get(name, "it has no rule"))
+        return Missing(node, name, REASONS.get(name, NO_RULE))
     assert isinstance(node.target, torch._ops.OpOverload)
     arguments = tuple(_in_order(node, node.target))
     results = node.meta.get("val")

@@ -70,6 +70,18 @@ def test_constants_none_and_the_order_of_outputs_are_kept() -> None:
     assert_agrees(found, function(x, y))
 
 
+def test_a_0d_index_that_is_a_constant_scatters() -> None:
+    place = torch.tensor(2)
+
+    def function(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        return torch.scatter(x, 0, place, 1.5), torch.scatter(x, 0, place, y), torch.scatter_add(y, 0, place * 0, y)
+
+    x, y = torch.arange(5.0), torch.tensor(3.0)
+    with jax.enable_x64(True):
+        found = jax.jit(translate(trace(function, x, y)))(as_array(x), as_array(y))
+    assert_agrees(found, (torch.tensor([0, 1, 1.5, 3, 4]), torch.tensor([0.0, 1, 3, 3, 4]), torch.tensor(6.0)))
+
+
 def test_a_translated_function_runs_in_a_loop_and_over_a_batch() -> None:
     def function(x: Tensor) -> tuple[Tensor]:
         return (torch.sin(x) + x.sum(),)
