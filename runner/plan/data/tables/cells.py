@@ -78,12 +78,9 @@ def without_numbers(cells: Numbers, dialect: Dialect) -> Numbers:
 
 def _numbers_in(dialect: Dialect) -> Iterator[int | float]:
     for text in dialect.missing:
-        for kind in (int, float):
-            try:
-                yield kind(text.replace(dialect.decimal, "."))
-            except ValueError:
-                continue
-            break
+        number = number_of(text, dialect.decimal)
+        if number is not None:
+            yield number
 
 
 def words_of(texts: Sequence[str]) -> Words:
@@ -201,9 +198,16 @@ def inexact(file: str, line: int, shown: str, column: str) -> FileFault:
 
 
 def is_number(text: str) -> bool:
-    """Whether Python reads a text as a float, and it has no underscore."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
+    """Whether a text is a number without underscores, as no name of a column is."""
+    return "_" not in text and number_of(text, ".") is not None
+
+
+def number_of(text: str, decimal: str) -> int | float | None:
+    """The number that a cell is, which may have an underscore before each thousand; None if it is none."""
+    plain = text.replace("_", "") if _THOUSANDS.fullmatch(text) else text
+    for kind in (int, float):
+        try:
+            return None if "_" in plain else kind(plain.replace(decimal, "."))
+        except ValueError:
+            continue
+    return None
