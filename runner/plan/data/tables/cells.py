@@ -18,6 +18,7 @@ Array = NDArray[numpy.generic]
 
 BLANK = ""
 _BOOLEANS = {"true": True, "false": False}
+_MOST_BITS = 1023
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
@@ -203,11 +204,16 @@ def is_number(text: str) -> bool:
 
 
 def number_of(text: str, decimal: str) -> int | float | None:
-    """The number that a cell is, which may have an underscore before each thousand; None if it is none."""
+    """The number that a cell is, which may have an underscore before each thousand.
+
+    Returns:
+        None if it is none, or an integer that float64 does not reach.
+    """
     plain = text.replace("_", "") if _THOUSANDS.fullmatch(text) else text
     for kind in (int, float):
         try:
-            return None if "_" in plain else kind(plain.replace(decimal, "."))
+            number = None if "_" in plain else kind(plain.replace(decimal, "."))
         except ValueError:
             continue
+        return None if isinstance(number, int) and number.bit_length() > _MOST_BITS else number
     return None
