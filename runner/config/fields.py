@@ -253,7 +253,7 @@ def check_class_list(value: object) -> str | tuple[str | int, ...]:
 def check_fill(value: object) -> int | float | str:
     """Accepts what replaces missing numbers: a number, `mean` or `median`."""
     if value != value:
-        raise FieldError("NaN cannot replace missing numbers: it is one itself", "write `mean`, `median` or a number")
+        raise FieldError("`fill` replaces NaN, and this is NaN", "write `mean`, `median` or a number")
     if value in FILLS or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     hint = (isinstance(value, str) and did_you_mean(value, FILLS)) or "write `mean`, `median` or a number"

@@ -73,11 +73,6 @@ def scalar_constants(
     return {name: values[name] for name in declared if name in values} | {**counts}
 
 
-def read_data(config: Config) -> bool:
-    """Whether a scalar constant reads the size of a column of a data source."""
-    return any(isinstance(value, str) and _reads_data(value, config) for value in config.constants.values())
-
-
 def _reads_data(text: str, config: Config) -> bool:
     """Whether an expression reads the size of a column of a data source: `train.x.shape`, `len(train.x)`."""
     columns = {

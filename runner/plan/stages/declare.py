@@ -16,7 +16,7 @@ from runner.plan.checks.names import check_names, check_syntax, warn_of_replaced
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.reading.source_tables import class_counts
 from runner.plan.data.sources import plan_sources
-from runner.plan.scalars import read_data, scalar_constants
+from runner.plan.scalars import scalar_constants
 from runner.plan.stages.request import Request, warn
 from runner.plan.tensors.examples import infer_initial
 from runner.plan.tensors.fitting import fitted_values, sizes_of
@@ -56,14 +56,11 @@ def declare(request: Request) -> Declarations:
     sources = plan_sources(config.data, scalars, DTYPES[config.dtype], faults, request.allowed, request.memory)
     sound = len(faults.problems) == before  # else what reads a source with a problem would be reported too
     sizes = sizes_of(sources)
-    if not sound and _reads_sizes(config):
-        check_syntax(config, faults)
-        faults.stop()
     if sound and config.data:
         scalars = scalar_constants(config, faults, counts, sizes)
         if len(faults.problems) > before:
             faults.stop()
-    elif not sound and (columns_named(config) or read_data(config)):  # else their readers would be reported too
+    elif not sound and (columns_named(config) or _reads_sizes(config)):  # else their readers would be reported too
         check_syntax(config, faults)
         faults.stop()
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)

@@ -12,7 +12,7 @@ import numpy
 
 from runner.config import Dialect
 from runner.plan.data.sandbox import FileFault
-from runner.plan.data.tables.cells import Array, Numbers, Words
+from runner.plan.data.tables.cells import Array, Numbers, Words, number_of
 from runner.plan.data.tables.conversions import as_floating
 from runner.plan.data.tables.text_table import Found, MixedKinds, first_inexact, text_blocks
 
@@ -151,16 +151,6 @@ def _finish(column: ColumnSummary) -> None:
 def _as_float(number: float | int) -> float | int:
     """The number as a float, unless that would be another one."""
     return float(number) if float(number) == number else number
-
-
-def number_of(text: str, decimal: str) -> float | int | None:
-    """The number that a text is, or None."""
-    for kind in (int, float):
-        try:
-            return kind(text.replace(decimal, "."))
-        except ValueError:
-            continue
-    return None
 
 
 def _kind(number: float | int) -> str:

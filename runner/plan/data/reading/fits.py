@@ -20,7 +20,7 @@ from runner.plan.data.reading.source_tables import SourceTable, Wish, source_tab
 from runner.plan.data.selection.of_source import select_source
 from runner.plan.data.selection.planning import columns_named
 from runner.plan.data.selection.selection import Mask, Selection
-from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words
+from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words, is_number
 from runner.plan.data.tables.columns import names_in
 from runner.plan.data.tables.conversions import (
     CellFault,
@@ -208,7 +208,7 @@ def sorted_classes(words: Iterable[str], column: str, file: str) -> tuple[Class,
     if None not in integers:
         _check_distinct(found, integers, column, file)
         return tuple(sorted(number for number in integers if number is not None))
-    if all(map(_is_number, found)):
+    if all(map(is_number, found)):
         shown = next(word for word, number in zip(found, integers, strict=True) if number is None)
         message = f"the column `{column}` of {file} holds numbers such as {shown}, which are no classes"
         raise FileFault(message, "read it as numbers, or list the classes")
@@ -223,14 +223,6 @@ def _check_distinct(words: Sequence[str], integers: Sequence[int | None], column
                 f"the column `{column}` of {file} holds `{first[number]}` and `{word}`, which are the same integer"
             )
             raise FileFault(message, "write it in one way, or list the classes")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _distinct(array: ArrayFile, column: str, rows: Mask | None, memory: int) -> Counter[str]:

@@ -13,9 +13,9 @@ from runner.language.dtypes import dtype_name
 from runner.plan.data.arrays import array_names
 from runner.plan.data.files import ArrayFile, FileFault, describe, groups_of, header_of, open_array, table_names
 from runner.plan.data.raw_columns import ROWS_AT_ONCE, raw_blocks
-from runner.plan.data.reading.columns import ColumnSummary, columns_of_text, number_of
+from runner.plan.data.reading.columns import ColumnSummary, columns_of_text
 from runner.plan.data.tables.byte_blocks import byte_blocks
-from runner.plan.data.tables.cells import BLANK, is_usual_missing
+from runner.plan.data.tables.cells import BLANK, is_usual_missing, number_of
 from runner.plan.data.tables.conversions import Reading
 from runner.plan.data.tables.header import DELIMITERS, recognised
 from runner.plan.data.tables.text_table import column_names

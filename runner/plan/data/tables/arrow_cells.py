@@ -13,7 +13,7 @@ import pyarrow.csv
 
 from runner.plan.data.dtypes import EXACT
 from runner.plan.data.tables.byte_blocks import Block
-from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words, without_numbers
+from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words, number_of, without_numbers
 from runner.plan.data.tables.header import WIDE, Layout
 
 Key = tuple[str, bool]
@@ -75,16 +75,11 @@ def _read_otherwise(content: bytes) -> set[type[numpy.generic]]:
 
 def _has_padded_missing(block: Block, layout: Layout) -> bool:
     """Whether ` -999` may be a missing number: pyarrow takes it for the number, and Python strips it first."""
-    numbers = any(_is_number(text, layout.dialect.decimal) for text in layout.dialect.missing)
+    numbers = any(
+        number_of(text, layout.dialect.decimal) is not None or text.lower() in ("true", "false")
+        for text in layout.dialect.missing
+    )
     return numbers and (b" " in block.content or b"\t" in block.content)
-
-
-def _is_number(text: str, decimal: str) -> bool:
-    try:
-        float(text.replace(decimal, "."))
-    except ValueError:
-        return text.lower() in ("true", "false")
-    return True
 
 
 def _has_blanks(block: Block, layout: Layout) -> bool:

@@ -18,6 +18,7 @@ Array = NDArray[numpy.generic]
 
 BLANK = ""
 _BOOLEANS = {"true": True, "false": False}
+_MOST_BITS = 1023
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
@@ -78,12 +79,9 @@ def without_numbers(cells: Numbers, dialect: Dialect) -> Numbers:
 
 def _numbers_in(dialect: Dialect) -> Iterator[int | float]:
     for text in dialect.missing:
-        for kind in (int, float):
-            try:
-                yield kind(text.replace(dialect.decimal, "."))
-            except ValueError:
-                continue
-            break
+        number = number_of(text, dialect.decimal)
+        if number is not None:
+            yield number
 
 
 def words_of(texts: Sequence[str]) -> Words:
@@ -201,9 +199,21 @@ def inexact(file: str, line: int, shown: str, column: str) -> FileFault:
 
 
 def is_number(text: str) -> bool:
-    """Whether Python reads a text as a float, and it has no underscore."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
+    """Whether a text is a number without underscores, as no name of a column is."""
+    return "_" not in text and number_of(text, ".") is not None
+
+
+def number_of(text: str, decimal: str) -> int | float | None:
+    """The number that a cell is, which may have an underscore before each thousand.
+
+    Returns:
+        None if it is none, or an integer that float64 does not reach.
+    """
+    plain = text.replace("_", "") if _THOUSANDS.fullmatch(text) else text
+    for kind in (int, float):
+        try:
+            number = None if "_" in plain else kind(plain.replace(decimal, "."))
+        except ValueError:
+            continue
+        return None if isinstance(number, int) and number.bit_length() > _MOST_BITS else number
+    return None

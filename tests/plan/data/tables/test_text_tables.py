@@ -284,3 +284,12 @@ def test_arrow_gets_text_in_memory_of_its_own() -> None:
     buffer = arrow_cells._outside_python(content)
     assert buffer.to_pybytes() == content
     assert buffer.address != pyarrow.py_buffer(content).address
+
+
+def test_a_missing_integer_that_float64_does_not_reach_is_in_no_column(tmp_path: Path, reader: str) -> None:
+    (tmp_path / "a.csv").write_text("x,n\n1.5,1000\n2.5,2\n")
+    absent = ("9" * 400, "1_000")
+    found = numbers(tmp_path / "a.csv", missing=absent), numbers(tmp_path / "a.csv", "n", missing=absent)
+    assert found[0].values.tolist() == [1.5, 2.5]
+    assert found[1].missing is not None
+    assert found[1].missing.tolist() == [True, False]
