@@ -117,6 +117,7 @@ def test_integers_and_booleans_are_whole() -> None:
         ([torch.tensor([True, True, True, True])], 2.0),
         ([torch.zeros(0)], 0.0),
         ([torch.tensor([math.inf, 1.0])], math.inf),
+        ([torch.full((64,), 2**62)], 2.0**65),  # the squares overflow in float32
     ],
 )
 def test_norms_of_any_dtype(tensors: list[torch.Tensor], expected: float) -> None:
