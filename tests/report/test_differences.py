@@ -84,6 +84,8 @@ def test_a_difference_opens_at_its_first_row_step_and_tensor(network: Path, tmp_
     data = first.data
     row = data["rows"][data["at"]]
     assert (row["row"], row["path"], data["name"]) == (1, "repeat[1].train", "loss")
+    of_runs = {each.number: each.iteration for each in open_run(network)}
+    assert [each["iteration"] for each in data["rows"]] == [of_runs[each["row"]] for each in data["rows"]]
     assert re.search(r"first difference: .*row 1, repeat\[1\]\.train.*loss", report.head)
     shown = next(each for each in data["tensors"] if each["name"] == "loss")["shown"][data["at"]]
     ratio = float(shown["found"]) / float(shown["expected"])
