@@ -65,6 +65,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "sorted": lambda x: x.sort().values,
     "masked": lambda x: torch.where(x > 0, x, x * 0.1).clamp(-1, 1),
     "cumulative": lambda x: x.cumsum(0),
+    "scaled sums": lambda x: torch.sub(torch.add(x, x * x, alpha=0.3), x.tanh(), alpha=1 / 3),
 }
 
 
@@ -96,8 +97,27 @@ def test_a_0d_tensor_of_another_dtype_keeps_the_dtype_of_the_result() -> None:
     assert_lanes(lambda x, y: x * y, given(5), given(dtype=torch.float64, seed=1))
 
 
-def test_lanes_may_be_close_only() -> None:
-    assert_lanes(FUNCTIONS["transcendental"], given(33), exact=False)
+@pytest.mark.parametrize("shape", [(5,), (LANES,)], ids=str)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lanes_may_be_close_only(name: str, shape: tuple[int, ...]) -> None:
+    assert_lanes(FUNCTIONS[name], given(*shape), exact=False)
+
+
+@pytest.mark.parametrize("rows", [1, 4, LANES])  # as many rows as lanes: a wrong dimension would fit
+def test_products_and_layers_that_may_be_close_only_are_computed_at_once(rows: int) -> None:
+    """With bits a rule that is wrong would only be slow: the trial refuses it."""
+    shared = torch.randn(rows, 5, generator=torch.Generator().manual_seed(3))
+    gains = torch.randn(4, generator=torch.Generator().manual_seed(4))
+    linear = given(4, 5), given(4, seed=1)
+    assert_lanes(lambda w, b: functional.linear(shared, w, b), *linear, exact=False)
+    assert_lanes(lambda w, v: w @ v, given(rows, 5), given(5, rows, seed=1), exact=False)
+    assert_lanes(lambda x: x.sum(0) * x.mean(), given(rows, 4), exact=False)
+    assert_lanes(lambda x, b: functional.layer_norm(x, (4,), gains, b), given(rows, 4), given(4, seed=1), exact=False)
+    choosing = Choosing(False, no_draws)
+    with handled_by(choosing.run), torch.no_grad():
+        functional.linear(shared, *map(LaneTensor, linear))
+    assert choosing.chosen
+    assert None not in choosing.chosen.values()
 
 
 def test_writing_in_place_writes_all_lanes_and_their_views() -> None:
