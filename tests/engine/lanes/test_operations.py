@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter, functional
 
+from runner.engine.lanes.operations.alone import lane_of
 from runner.engine.lanes.operations.choosing import Choosing
 from runner.engine.lanes.operations.same_bits import same_bits
-from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable, handled_by
+from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, handled_by
+from runner.optim.updates import ALIGNMENT
 
 LANES = 7
 
@@ -152,6 +154,25 @@ def test_the_number_of_a_tensor_is_that_of_each_lane() -> None:
     with handled_by(Choosing(True, no_draws).run):
         total = 0.5 + LaneTensor(stack).item() * 3
         assert total.lanes.tolist() == [0.5 + value * 3 for value in stack.tolist()]
+
+
+def test_a_number_of_each_lane_is_rounded_to_the_dtype_of_the_tensor_and_refused_in_16_bits() -> None:
+    numbers = torch.tensor([1 / 3 + lane for lane in range(LANES)], dtype=torch.float64)
+    with handled_by(Choosing(True, no_draws).run):
+        for dtype in (torch.float32, torch.float64):
+            stack = given(3, dtype=dtype)
+            found = LaneTensor(stack) / LaneNumber(numbers)
+            for lane, number in enumerate(numbers.tolist()):
+                assert same_bits(found.lanes[lane], stack[lane] / number)
+        with pytest.raises(NotStackable, match="reads a number that differs between runs"):
+            LaneTensor(given(3, dtype=torch.bfloat16)) * LaneNumber(numbers)
+
+
+def test_the_tensor_of_one_lane_is_aligned_as_that_of_a_run_alone() -> None:
+    stack = given(5)
+    parts = [lane_of(LaneTensor(stack), lane) for lane in range(LANES)]
+    assert [part.data_ptr() % ALIGNMENT for part in parts] == [0] * LANES
+    assert torch.equal(torch.stack(parts), stack)
 
 
 def test_bits_tell_zero_from_minus_zero_and_take_nan_as_nan() -> None:

@@ -102,6 +102,24 @@ steps: [backward, {{forward: {{data: valid}}}}]
     assert rows[2]["seen"].tolist() == pytest.approx([3.0, mean])
 
 
+@over("kind", KINDS)
+def test_a_fill_takes_the_selected_rows_of_each_of_several_files(tmp_path: Path, kind: str) -> None:
+    for number, suffix in enumerate(("a", "b", "c")):
+        part = WINE.assign(mass=[10.0**number, None, *[number + 0.5] * 3], split=["valid", "train"] * 2 + ["valid"])
+        write(tmp_path, kind, part[number:], f"part-{suffix}")
+    whole = pandas.concat(
+        [pandas.read_csv(path) if kind == "csv" else pandas.read_parquet(path) for path in sorted(tmp_path.iterdir())]
+    )
+    chosen = whole["mass"][whole["split"] == "valid"]
+    file = f"part-*.{'csv' if kind == 'csv' else 'parquet'}"
+    for strategy, expected in (("mean", chosen.mean()), ("median", chosen.median())):
+        text = f"""{SEEN}data:
+  train: {{file: {file}, columns: {{x: mass}}, fill: {{x: {strategy}}}, select: "split == 'valid'"}}
+"""
+        (declared,) = compiled(text, tmp_path).config.data.values()
+        assert list(declared.fill.values()) == [pytest.approx(expected)]
+
+
 def test_classes_of_rows_that_are_not_selected_are_no_fault(tmp_path: Path) -> None:
     file = write(tmp_path, "csv")
     source = f"file: {file}, columns: {{x: color}}, classes: {{x: sorted}}, select: \"color in ('red', 'rosé')\""
