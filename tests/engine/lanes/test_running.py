@@ -189,6 +189,13 @@ def test_a_weight_that_is_infinite_after_the_last_step_is_noted(kind: str) -> No
         assert list(ran.sound) == [runs_alone(whole, f"seed={seed}") for seed in range(2)] == [rate == "0.1"] * 2
 
 
+def test_an_infinite_gradient_that_is_clipped_is_noted() -> None:
+    text = "parameters: {w: {shape: [2], init: 0.0}}\nexpression: f = sqrt(w).sum()\n"
+    text += "optimizer: {sgd: {lr: 0.1}}\nsteps: [train: {clip_grad_value: 1}]\n"
+    ran = run_lanes(runner.compile(config_of(text)), [Lane(0, {"w": value}) for value in (0.0, 1.0)])
+    assert list(ran.sound) == [runs_alone(text, f"parameters.w.init={value}") for value in (0.0, 1.0)] == [False, True]
+
+
 def test_filled_tensors_may_differ() -> None:
     text = "parameters: {w: {shape: [3], init: 1.5}}\nexpression: f = (w ** 3).sum()\n"
     text += "optimizer: {sgd: {lr: 0.01}}\nsteps: 4\n"
