@@ -184,6 +184,20 @@ def test_a_number_that_is_no_operand_makes_another_computation(expression: str, 
     assert set(reasons(plan)) == {NUMBER}
 
 
+def test_the_words_of_a_description_read_no_constant(tmp_path: Path) -> None:
+    head = "description: a small decay\n" + HEAD.replace("constants: {", "constants: {decay: 0.1, ", 1)
+    head = head.replace("expression: loss = ", "expression: loss = decay * ", 1)
+    plan = planned(tmp_path, SEEDS, head)
+    assert "decay" in varying(plan.base, plan.first).numbers
+
+
+@over("dtype, varies", [("float32", True), ("float64", True), ("bfloat16", False)])
+def test_only_tensors_of_32_bits_or_more_are_filled_for_each_lane(dtype: str, varies: bool, tmp_path: Path) -> None:
+    head = f"parameters: {{w: {{shape: [3], init: 1.0, dtype: {dtype}}}}}\nexpression: loss = w.sum()\nsteps: 3\n"
+    plan = planned(tmp_path, SEEDS, head + "optimizer: {sgd: {lr: 0.1}}\n")
+    assert ("parameters.w.init" in varying(plan.base, plan.first).tensors) == varies
+
+
 def test_what_lanes_take_of_their_own_is_a_number_that_fits(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS)
     found = varying(plan.base, plan.first)
@@ -238,19 +252,22 @@ def test_integers_that_float64_cannot_represent_are_no_numbers_of_lanes() -> Non
     assert not Literals(of(2**53 + 2)).add(of(2**53 + 4))
 
 
-def test_the_last_lane_is_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@over("place", [1, 2, 3, 4])
+def test_rows_and_weights_of_the_first_and_the_last_lane_are_compared(
+    place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compared: list[int] = []
 
     def between(own: Any, alone: Any) -> str | None:
         compared.append(own.num_rows)
-        return "the last differs" if len(compared) > 2 else None  # rows and weights of the first lane
+        return "this differs" if len(compared) == place else None
 
     monkeypatch.setattr("runner.sweep.lanes.chunk.difference_between", between)
     plan = planned(tmp_path, SEEDS)
     tasks = Grouping(plan.base, plan.first, (), None).grouped(plan.tasks)
     chunk = run_chunk(Work(without_sweep(plan.base), tmp_path, exact=True), tasks, lambda: False)
     assert not chunk.outcomes
-    assert {task.alone for task in chunk.alone} == {"the last differs"}
+    assert {task.alone for task in chunk.alone} == {"this differs"}
 
 
 def test_exact_lanes_where_none_can_be_is_a_fault_at_its_place(tmp_path: Path) -> None:
