@@ -118,6 +118,9 @@ def test_products_and_layers_that_may_be_close_only_are_computed_at_once(rows: i
     choosing = Choosing(False, no_draws)
     with handled_by(choosing.run), torch.no_grad():
         functional.linear(shared, *map(LaneTensor, linear))
+    with handled_by(choosing.run):  # the gradient of `gains` is None, between two that exist
+        x, bias = Parameter(LaneTensor(given(rows, 4))), Parameter(LaneTensor(given(4, seed=1)))
+        functional.layer_norm(x, (4,), gains, bias).sum().backward()
     assert choosing.chosen
     assert None not in choosing.chosen.values()
 
