@@ -101,6 +101,27 @@ def test_copied_columns_keep_their_text(run: runner.Run, tmp_path: Path) -> None
         assert pyarrow.csv.read_csv(tmp_path / "out.csv", convert_options=options)["who"].to_pylist() == names
 
 
+def test_copied_integers_keep_every_digit_and_other_numbers_their_text(run: runner.Run, tmp_path: Path) -> None:
+    columns = {
+        "most": ["999999999999999999", "-999999999999999999", "0"],  # fit in 64 bits
+        "long": ["12345678901234567890", "1", "2"],
+        "minus": ["-0", "1", "2"],
+        "zeros": ["01", "1", "2"],
+    }
+    numbers = {name: [str(value) for value in column] for name, column in without_target(3).items()}
+    (tmp_path / "new.csv").write_text(
+        "\n".join(
+            ",".join(row) for row in [[*columns, *numbers], *zip(*columns.values(), *numbers.values(), strict=True)]
+        )
+        + "\n"
+    )
+    found, _ = applied(run, tmp_path / "new.csv", tmp_path / "out.parquet", columns=tuple(columns))
+    assert found["most"].to_pylist() == [int(text) for text in columns["most"]]
+    assert {name: found[name].to_pylist() for name in ("long", "minus", "zeros")} == {
+        name: columns[name] for name in ("long", "minus", "zeros")
+    }
+
+
 def test_the_declared_source_is_used_without_another_file(run: runner.Run, tmp_path: Path) -> None:
     request = Request(("label", "sure"), str(tmp_path / "out.parquet"), ("valid",), allow=(str(run.path.parents[2]),))
     assert apply(run.path, request, warn=print) == 53

@@ -155,6 +155,24 @@ def test_a_column_that_changes_its_kind_in_a_later_part_is_described_as_a_whole(
     assert found["rows"] == 4
 
 
+@over(("content", "encoding"), [(b"\x93a\x94", "cp1252"), (b"\x81a", "latin-1"), ("ü".encode(), None)])
+def test_an_encoding_is_one_that_decodes_every_byte(tmp_path: Path, content: bytes, encoding: str | None) -> None:
+    (tmp_path / "a.csv").write_bytes(b"name,n\n" + content + b",1\n")
+    found = json.loads(called(str(tmp_path / "a.csv"), "--json"))
+    assert found["dialect"].get("encoding") == encoding
+    assert found["columns"][0]["least"] == content.decode(encoding or "utf-8")
+
+
+@over(("most", "distinct"), [(2, None), (3, 3)])
+def test_texts_are_counted_up_to_a_limit(
+    tmp_path: Path, most: int, distinct: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.plan.data.reading.columns.MOST_DISTINCT", most)
+    pandas.DataFrame({"color": ["red", "white", "red", "rosé"], "n": range(4)}).to_csv(tmp_path / "a.csv", index=False)
+    color, _ = json.loads(called(str(tmp_path / "a.csv"), "--json"))["columns"]
+    assert (color["distinct"], color["least"], color["largest"]) == (distinct, "red", "white")
+
+
 @over("columns", [40, 400])
 def test_a_file_is_passed_over_as_often_with_many_columns_as_with_few(
     tmp_path: Path, columns: int, monkeypatch: pytest.MonkeyPatch

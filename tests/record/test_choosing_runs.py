@@ -22,6 +22,7 @@ from runner.record.listing.removing import remove_run
 from runner.record.listing.runs import Recorded, RunSummary, recorded_runs
 from runner.record.manifest import RunDescription
 from runner.record.recorder import recording
+from runner.record.rows import parts
 from runner.safe_files import Folder
 from tests.record.building import rows_of
 from tests.tables import over
@@ -86,6 +87,27 @@ def change_manifest(directory: Path, **changes: Any) -> None:
 )
 def test_a_condition_chooses_runs(folder: Path, condition: str, expected: list[str]) -> None:
     assert chosen(that_meet(recorded_runs(folder), condition)) == expected
+
+
+def test_large_seeds_are_compared_as_the_integers_that_they_are(tmp_path: Path) -> None:
+    record(tmp_path, "a", 1, [1.0], "0.1", seed=2**53)
+    record(tmp_path, "a", 2, [1.0], "0.1", seed=2**53 + 1)  # as a float64 it is the other one
+    assert chosen(that_meet(recorded_runs(tmp_path), f"seed == {2**53 + 1}")) == ["32"]
+    assert chosen(that_meet(recorded_runs(tmp_path), f"seed <= {2**53}")) == ["31"]
+
+
+def test_the_last_value_is_that_of_the_last_part_that_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART_ROWS", 1)
+    path = record(tmp_path, "a", 1, [], "0.1")
+    values = [[torch.tensor(loss), torch.tensor([True]), torch.ones(2)] for loss in (3.0, 2.0, 1.0, 0.25)]
+    values.append([None, torch.tensor([False]), torch.ones(2)])
+    with recording(path, COLUMNS, RunDescription(["steprun"], "a", 0, "cpu", "float32", "eager"), "") as run:
+        for row in rows_of(COLUMNS, values):
+            run.write(row)
+            run.flush()
+    assert len(list((path / "rows").glob("*.parquet"))) > 1
+    facts = Facts(recorded_runs(tmp_path))
+    assert (facts.values("loss"), facts.values("correct")) == ([0.25], [False])
 
 
 @over(

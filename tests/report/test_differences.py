@@ -78,12 +78,19 @@ def test_the_errors_and_the_ulps_are_those_of_numpy(network: Path, tmp_path: Pat
 
 
 def test_a_difference_opens_at_its_first_row_step_and_tensor(network: Path, tmp_path: Path) -> None:
-    report = report_of_runs(record(NETWORK.replace("h.square()", "(1.5 * h.square())"), tmp_path), network)
+    other = record(NETWORK.replace("h.square()", "(1.5 * h.square())"), tmp_path)
+    report = report_of_runs(other, network)
     assert report.opens_at == "first"
     first = section(report, "first")
     data = first.data
     row = data["rows"][data["at"]]
     assert (row["row"], row["path"], data["name"]) == (1, "repeat[1].train", "loss")
+    one, another = (next(each for each in open_run(side) if each.number == 1) for side in (network, other))
+    names = ("w", "b", "w.grad", "b.grad", "h", "loss")
+    differ = {name for name in names if not torch.equal(one[name], another[name])}  # type: ignore[arg-type]
+    assert set(re.findall(r'<th scope="row"><a [^>]*>([^<]+)</a></th>', first.text)) == differ
+    of_runs = {each.number: each.iteration for each in open_run(network)}
+    assert [each["iteration"] for each in data["rows"]] == [of_runs[each["row"]] for each in data["rows"]]
     assert re.search(r"first difference: .*row 1, repeat\[1\]\.train.*loss", report.head)
     shown = next(each for each in data["tensors"] if each["name"] == "loss")["shown"][data["at"]]
     ratio = float(shown["found"]) / float(shown["expected"])

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 
 import runner
 from runner.plan.rows.columns import Column
+from runner.record.rows import parts
 from runner.report.page import page
 from runner.report.reading import budget
 from runner.report.reading.budget import is_large, plan_reading
 from runner.report.reading.columns import MOST_CURVES, MOST_TENSORS, Tensors, shown_columns
-from runner.report.reading.curves import MOST_POINTS, decimated, points_of_each
+from runner.report.reading.curves import MOST_POINTS, Recorded, decimated, points_of_each
 from runner.report.reading.rows import MOST_CHOSEN, Rows, chosen_positions, heads, read_rows, steps_at
 from runner.report.reading.tensors import Measured, measure, picture
 from runner.report.run.sections import report_of_run
+from tests.record.test_reading import recorded
 from tests.report.runs import record, rewrite
 
 NETWORK = """\
@@ -66,6 +68,29 @@ def test_each_stretch_of_a_curve_keeps_its_spike() -> None:
     kept = decimated(values, 2_000)
     assert len(kept) <= 2_000
     assert set(spikes.tolist()) <= set(kept.tolist())
+
+
+def test_a_stretch_keeps_its_largest_value_and_a_gap_before_it() -> None:
+    values = numpy.zeros(10_000)
+    values[[4_000, 4_001, 4_002]] = -5.0, numpy.nan, 5.0
+    assert {4_000, 4_001, 4_002} <= set(decimated(values, 100).tolist())
+
+
+def test_a_curve_knows_its_extremes_its_gaps_and_the_change_since_the_last_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_ROWS", 2)
+    written = [None, 5.0, numpy.nan, -2.0, 7.0, numpy.inf, None, 3.0]
+    values = [[None if each is None else torch.tensor(each)] for each in written]
+    found = Recorded(read_rows(recorded(tmp_path, [column("v")], values)), [column("v")])
+    (curve,) = found.curves()
+    assert curve.rows.tolist() == [1, 2, 3, 4, 5, 7]
+    numpy.testing.assert_array_equal(curve.values, [each for each in written if each is not None])
+    assert (curve.count, curve.nonfinite) == (6, 2)
+    assert (curve.least, curve.most, curve.broken) == (3, 4, 2)
+    chosen = numpy.array([0, 1, 2, 4, 7])
+    assert repr(found.changes(chosen)) == repr({"v": {1: None, 2: numpy.nan, 4: 9.0, 7: -numpy.inf}})
+    assert repr(found.at(chosen)) == repr({"v": {1: 5.0, 2: numpy.nan, 4: 7.0, 7: 3.0}})
 
 
 def test_all_curves_together_have_a_bounded_number_of_points() -> None:

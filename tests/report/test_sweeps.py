@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pyarrow
 import pytest
 
 from runner.errors import UsageError
 from runner.report.page import page
-from runner.report.sweep.points import MOST_POINTS
+from runner.report.sweep.points import MOST_POINTS, points_of
 from runner.report.sweep.sections import report_of_sweep
 from runner.report.sweep.subject import read_subject
+from runner.sweep.choosing.objective import Objective
 from runner.sweep.record.reading import open_sweep, part_paths
 from tests.cli.commands import steprun
 from tests.report.sweeps import EVIL, GRID, HALVED, HEAD, record_sweep, with_points, write_sweep_page
@@ -216,6 +218,29 @@ def test_a_hundred_thousand_points_fit_a_page_that_says_which(begun: Path) -> No
     points = next(each for each in report.shared["points"]["columns"] if each["name"] == "point")["numbers"]
     assert points[:100].tolist() == numpy.argsort(objectives)[:100].tolist()
     assert "14,286 points failed, the 20 most frequent failures" in report.head
+
+
+@pytest.mark.parametrize("minimize", [True, False])
+def test_of_many_points_the_best_half_and_failures_without_objective_are_shown(minimize: bool) -> None:
+    count = 3 * MOST_POINTS
+    objectives = [float(number * 7 % count) for number in range(count)]  # each number once
+    failed = [1, 5_000, count - 1]
+    columns = {
+        "point": list(range(count)),
+        "status": ["failed" if number in failed else "finished" for number in range(count)],
+        "objective": [None if number in failed else value for number, value in enumerate(objectives)],
+    }
+    points = points_of(pyarrow.table(columns), [], Objective("loss", minimize))
+    finished = [number for number in range(count) if number not in failed]
+    finished.sort(key=lambda number: objectives[number], reverse=not minimize)
+    assert points.numbers[: MOST_POINTS // 2] == finished[: MOST_POINTS // 2]
+    assert set(failed) <= set(points.numbers)
+    assert len(points.numbers) <= MOST_POINTS
+    assert points.best == 0
+    alone = points_of(pyarrow.table({name: values[:1] for name, values in columns.items()}), [], None)
+    assert alone.best == 0
+    spoilt = pyarrow.table({"point": [0, 1], "status": ["failed"] * 2, "objective": [None, math.nan]})
+    assert points_of(spoilt, [], Objective("loss", minimize)).best is None
 
 
 def test_names_with_markup_dots_and_spaces_are_text(begun: Path) -> None:

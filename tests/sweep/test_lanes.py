@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,10 +23,13 @@ from runner.cli.commands.sweeping import _check_lanes
 from runner.cli.output.plan_json import describe
 from runner.cli.output.plan_text import _lanes
 from runner.cli.output.sweep_progress import SweepProgress, lanes_line
-from runner.config import load, overridden
+from runner.config import load, loads, overridden
+from runner.engine.lanes.execute import LaneColumn
 from runner.errors import ConfigError, UsageError
 from runner.language.inference.inference import readable_bytes
 from runner.plan import compile
+from runner.plan.rows.columns import Column
+from runner.record.rows.storage import stored_column
 from runner.sweep.executors.executor import Begun
 from runner.sweep.executors.here import Here
 from runner.sweep.executors.processes import Processes, _Worker
@@ -31,6 +37,8 @@ from runner.sweep.executors.settings import Settings
 from runner.sweep.lanes.chunk import run_chunk
 from runner.sweep.lanes.comparing import difference_between
 from runner.sweep.lanes.grouping import ALONE, DIED, LATE, NUMBER, Grouping, check_some, lane_bytes
+from runner.sweep.lanes.literals import Literals
+from runner.sweep.lanes.rows import statistics_of
 from runner.sweep.lanes.varying import varying
 from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.identity import Identities
@@ -178,6 +186,20 @@ def test_a_number_that_is_no_operand_makes_another_computation(expression: str, 
     assert set(reasons(plan)) == {NUMBER}
 
 
+def test_the_words_of_a_description_read_no_constant(tmp_path: Path) -> None:
+    head = "description: a small decay\n" + HEAD.replace("constants: {", "constants: {decay: 0.1, ", 1)
+    head = head.replace("expression: loss = ", "expression: loss = decay * ", 1)
+    plan = planned(tmp_path, SEEDS, head)
+    assert "decay" in varying(plan.base, plan.first).numbers
+
+
+@over("dtype, varies", [("float32", True), ("float64", True), ("bfloat16", False)])
+def test_only_tensors_of_32_bits_or_more_are_filled_for_each_lane(dtype: str, varies: bool, tmp_path: Path) -> None:
+    head = f"parameters: {{w: {{shape: [3], init: 1.0, dtype: {dtype}}}}}\nexpression: loss = w.sum()\nsteps: 3\n"
+    plan = planned(tmp_path, SEEDS, head + "optimizer: {sgd: {lr: 0.1}}\n")
+    assert ("parameters.w.init" in varying(plan.base, plan.first).tensors) == varies
+
+
 def test_what_lanes_take_of_their_own_is_a_number_that_fits(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS)
     found = varying(plan.base, plan.first)
@@ -194,6 +216,60 @@ def test_a_chunk_takes_part_of_the_memory(tmp_path: Path) -> None:
     assert {task.alone for task in Grouping(base, first, (), None, room=1).grouped(plan.tasks)} == {
         "too much memory for several lanes"
     }
+
+
+@over("points", [4, 7, 10, 11, 23])
+def test_no_chunk_has_more_lanes_than_fit_and_chunks_are_about_equal(
+    tmp_path: Path, points: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.sweep.lanes.grouping.lanes_at_once", lambda plan, room=None: 5)
+    plan = planned(tmp_path, f"sweep: {{grid: {{seed: range({points})}}}}\n")
+    tasks = Grouping(plan.base, plan.first, (), None).grouped(plan.tasks)
+    sizes = list(Counter(task.chunk for task in tasks).values())
+    assert (sum(sizes), len(sizes), max(sizes)) == (points, math.ceil(points / 5), math.ceil(points / len(sizes)))
+
+
+def test_points_that_go_on_share_no_chunk_with_points_that_begin(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "sweep: {grid: {seed: range(8)}}\n")
+    tasks = [replace(task, state="x" * 64 if task.index % 2 else None) for task in plan.tasks]
+    chunks = {(task.chunk, task.state is None) for task in Grouping(plan.base, plan.first, (), None).grouped(tasks)}
+    assert len(chunks) == len(dict(chunks)) == 2
+
+
+def test_statistics_of_lanes_pass_over_nan() -> None:
+    nan, inf = float("nan"), float("inf")
+    values = torch.tensor([[1.0, nan, -2.0], [nan, inf, 3.0], [nan, nan, nan]])
+    ran: Any = SimpleNamespace(sound=[True] * 3, columns=[LaneColumn(values, [True] * 3)])
+    columns = [stored_column(Column("loss", "value", torch.float32, ()))]
+    found = [each["loss"] for each in statistics_of(ran, columns)]
+    assert repr(found) == repr([(-2.0, -2.0, 1.0), (3.0, 3.0, inf), (nan, nan, nan)])
+
+
+def test_integers_that_float64_cannot_represent_are_no_numbers_of_lanes() -> None:
+    def of(number: int) -> Any:
+        text = f"parameters: {{w: 1.0}}\nexpression: f = w * {number}\noptimizer: {{sgd: {{lr: 0}}}}\nsteps: [train]\n"
+        return compile(loads(text))
+
+    assert Literals(of(2)).add(of(2**53))
+    assert not Literals(of(2**53 + 2)).add(of(2**53 + 4))
+
+
+@over("place", [1, 2, 3, 4])
+def test_rows_and_weights_of_the_first_and_the_last_lane_are_compared(
+    place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+
+    def between(own: Any, alone: Any) -> str | None:
+        compared.append(own.num_rows)
+        return "this differs" if len(compared) == place else None
+
+    monkeypatch.setattr("runner.sweep.lanes.chunk.difference_between", between)
+    plan = planned(tmp_path, SEEDS)
+    tasks = Grouping(plan.base, plan.first, (), None).grouped(plan.tasks)
+    chunk = run_chunk(Work(without_sweep(plan.base), tmp_path, exact=True), tasks, lambda: False)
+    assert not chunk.outcomes
+    assert {task.alone for task in chunk.alone} == {"this differs"}
 
 
 def test_exact_lanes_where_none_can_be_is_a_fault_at_its_place(tmp_path: Path) -> None:

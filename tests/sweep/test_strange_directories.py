@@ -15,7 +15,7 @@ from runner.config import load
 from runner.errors import ConfigError, UsageError
 from runner.sweep.planning import plan_sweep
 from runner.sweep.points.outcome import from_json
-from runner.sweep.record.reading import known_points, open_sweep, outcomes_on_disk, part_paths
+from runner.sweep.record.reading import known_points, next_chunk, open_sweep, outcomes_on_disk, part_paths
 from runner.sweep.record.table import POINTS_FILE, write_table
 from runner.sweep.running import How, resume_sweep, start_sweep
 from tests.cli.commands import steprun
@@ -176,3 +176,11 @@ def test_runs_lists_sweeps_too_and_one_bad_one_stops_nothing(tmp_path: Path) -> 
     listed = json.loads(steprun("runs", "swept", "--json", cwd=tmp_path).out)
     assert {each["name"] for each in listed} == {"swept"}
     assert steprun("runs", "other", "--json", cwd=tmp_path).code == 2  # there is no folder of runs
+
+
+def test_a_new_chunk_has_a_number_above_those_of_all_parts(tmp_path: Path) -> None:
+    assert next_chunk(tmp_path) == 1
+    for name in ("000002-1.parquet", "000007-12.parquet", "notes.txt"):
+        (tmp_path / "rows" / "schema").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "rows" / "schema" / name).touch()
+    assert next_chunk(tmp_path) == 8

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.sweep.points.values import AxisFault, drawn, values_of
+from runner.sweep.points.axis import Axis
+from runner.sweep.points.overlaps import overlaps
+from runner.sweep.points.values import AxisFault, check_distribution, drawn, values_of
 from tests.tables import over
 
 
@@ -124,3 +126,34 @@ def test_a_choice_may_contain_a_distribution() -> None:
 def test_arguments_that_do_not_fit_are_a_fault(written: dict[str, Any], message: str) -> None:
     with pytest.raises(AxisFault, match=message):
         drawn(written, 0, "x", 0, {})
+
+
+@over(("start", "end"), [(-1, 1e-17), (0.1, 0.7), (1e300, -1e-300), (3, 3), (2**53, 1)])
+def test_a_sequence_begins_and_ends_at_the_numbers_that_are_written(start: float, end: float) -> None:
+    found = values_of(f"linspace({start!r}, {end!r}, 4)", {})
+    assert (found[0], found[-1]) == (start, end)
+
+
+@over("low", [0.1, 3.0, 7.0, 1e-300, 1e300])
+def test_a_logarithmic_draw_lies_between_its_ends(low: float) -> None:
+    assert [drawn({"log_uniform": [low, low]}, 0, "lr", number, {}) for number in range(3)] == [low] * 3
+
+
+def test_the_least_and_the_largest_random_number_have_normal_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for bits in (0, 2**64 - 1):
+        monkeypatch.setattr("runner.sweep.points.values._fraction", lambda *_, bits=bits: bits)
+        found.append(drawn({"normal": [0, 1]}, 0, "x", 0, {}))
+    assert 7 < found[1] < 9
+    assert found[0] == -found[1]
+    check_distribution({"normal": [0, 1]}, {})
+
+
+def test_axes_overlap_where_a_block_of_one_sets_what_the_other_sets() -> None:
+    def found(choice: dict[str, Any], path: str) -> int:
+        return len(list(overlaps([Axis(("optimizer",), [{"optimizer": choice}]), Axis((path,), [{path: 1}])])))
+
+    assert found({"sgd": {"lr": 1}}, "optimizer.sgd.lr") == 1
+    assert found({"sgd": {"lr": 1}}, "optimizer.sgd.momentum") == 0
+    assert found({"sgd": {"lr": 1}}, "optimizers.sgd.lr") == 0
+    assert found({"sgd": {"lr": 1}}, "optimizer") == 1

@@ -15,7 +15,7 @@ import yaml
 from yaml._yaml import CParser
 
 from runner.config.limits import Limits
-from runner.config.text.nodes import Entry, ListNode, MapNode, Node, Path, ScalarNode, dotted
+from runner.config.text.nodes import Entry, ListNode, MapNode, Node, Path, ScalarNode, dotted, weight_of
 from runner.config.text.scalars import NumberRangeError, ScalarValue, resolve_plain
 from runner.config.text.source import Source, whole_file_problem
 from runner.config.text.yaml_errors import QUOTE_OR_BLOCK, explain, unbalanced
@@ -144,7 +144,7 @@ class _Composer:
                     event, f"YAML reads `*{name}` as an alias, and there is no anchor `&{name}` above", QUOTE_OR_BLOCK
                 )
             return ScalarNode(None, self.source, event.start_mark.index + self.shift, event.end_mark.index + self.shift)
-        self.alias_nodes += _weight(node)
+        self.alias_nodes += weight_of(node)
         if self.alias_nodes > self.limits.alias_nodes:
             message = f"aliases that expand to more than {self.limits.alias_nodes:,} values"
             raise ConfigError(self._problem(event, message, "write fewer, or raise the limit with --max-alias-nodes"))
@@ -173,7 +173,7 @@ class _Composer:
             node = self._node(item, depth + 1)
             split = self._check_brackets(node, event.flow_style, split)
             items.append(node)
-            weight += _weight(node)
+            weight += weight_of(node)
             self.path.pop()
         start, end = event.start_mark.index + self.shift, item.end_mark.index + self.shift
         return ListNode(tuple(items), self.source, start, end, bool(event.flow_style), weight)
@@ -192,7 +192,7 @@ class _Composer:
             split = self._check_brackets(value, event.flow_style, split)
             if not was_split:
                 self._add_entry(entries, key, text, value)
-            weight += 1 + _weight(value)
+            weight += 1 + weight_of(value)
             self.path.pop()
         start, end = event.start_mark.index + self.shift, key_event.end_mark.index + self.shift
         return MapNode(entries, self.source, start, end, bool(event.flow_style), weight)
@@ -265,10 +265,6 @@ class _Composer:
 
 def _is(event: Event, kind: type[yaml.Event]) -> bool:
     return isinstance(event, kind)
-
-
-def _weight(node: Node) -> int:
-    return 1 if isinstance(node, ScalarNode) else node.weight
 
 
 def _tag_shown(tag: str) -> str:

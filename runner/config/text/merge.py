@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.config.text.nodes import Entry, ListNode, MapNode, Node, Path, ScalarNode
+from runner.config.text.nodes import Entry, ListNode, MapNode, Node, Path, ScalarNode, weight_of
 
 _TENSORS = ("parameters", "constants")
 _OPTIMIZER_SIDE_KEYS = frozenset({"parameters", "groups", "state"})
@@ -63,8 +63,9 @@ def is_null(node: Node) -> bool:
 
 
 def with_entries(node: MapNode, entries: dict[str, Entry]) -> MapNode:
-    return MapNode(entries, node.source, node.start, node.end, node.flow)
+    weight = 1 + sum(1 + weight_of(entry.value) for entry in entries.values())
+    return MapNode(entries, node.source, node.start, node.end, node.flow, weight)
 
 
 def with_items(node: ListNode, items: tuple[Node, ...]) -> ListNode:
-    return ListNode(items, node.source, node.start, node.end, node.flow)
+    return ListNode(items, node.source, node.start, node.end, node.flow, 1 + sum(map(weight_of, items)))

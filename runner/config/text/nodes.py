@@ -51,6 +51,11 @@ class MapNode:
 Node = ScalarNode | ListNode | MapNode
 
 
+def weight_of(node: Node) -> int:
+    """Returns the number of nodes in a node, aliases expanded."""
+    return 1 if isinstance(node, ScalarNode) else node.weight
+
+
 def plain(node: Node) -> Any:
     """Returns the value of a node as dicts, lists and scalars."""
     if isinstance(node, ScalarNode):

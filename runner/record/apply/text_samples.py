@@ -25,7 +25,7 @@ from runner.plan.data.tables.text_selection import TextSelection, as_tensor, num
 from runner.plan.data.tables.text_table import Found, MixedKinds, text_blocks
 from runner.record.apply.columns import ColumnOfRun
 
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _SAMPLED_BYTES = 1 << 20
 _ANY_SIZE = 1 << 62
 

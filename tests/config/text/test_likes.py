@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.config import loads, overridden
+from runner.config import load, loads, overridden
 from runner.errors import ConfigError
 from tests.effort import tried
+from tests.tables import over
 
 HEAD = "parameters: {w: 1}\nexpression: f = w * x.sum()\n"
 KEYS = {
@@ -59,6 +61,17 @@ def test_a_later_override_changes_the_sources_that_are_like_it() -> None:
     assert [source.batch_size for source in changed.data.values()] == [7, 7]
     own = overridden(changed, ["data.b.batch_size=5", "data.a.file=c.csv"])
     assert [(source.batch_size, source.file) for source in own.data.values()] == [(7, "c.csv"), (5, "c.csv")]
+
+
+@over("where", ["base.yaml", "over.yaml"])
+def test_keys_that_a_file_merges_into_a_source_count_too(where: str, tmp_path: Path) -> None:
+    many, one = "{" + ", ".join(f"k{number}: 1" for number in range(100)) + "}", "{k0: 2}"
+    like = "".join(f"  s{number}: {{like: s0}}\n" for number in range(1, 300))
+    base, above = (many, one) if where == "base.yaml" else (one, many)
+    (tmp_path / "base.yaml").write_text(f"{HEAD}data:\n  s0: {base}\n{like}")
+    (tmp_path / "over.yaml").write_text(f"extends: base.yaml\ndata: {{s0: {above}}}\n")
+    with pytest.raises(ConfigError, match=r"data sources take more than 10,000 values from others by `like`"):
+        load(tmp_path / "over.yaml")
 
 
 def test_many_sources_that_are_like_others_are_refused_and_not_expanded() -> None:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter, functional
 
+from runner.engine.lanes.operations.alone import lane_of
 from runner.engine.lanes.operations.choosing import Choosing
 from runner.engine.lanes.operations.same_bits import same_bits
-from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable, handled_by
+from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, handled_by
+from runner.optim.updates import ALIGNMENT
 
 LANES = 7
 
@@ -65,6 +67,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "sorted": lambda x: x.sort().values,
     "masked": lambda x: torch.where(x > 0, x, x * 0.1).clamp(-1, 1),
     "cumulative": lambda x: x.cumsum(0),
+    "scaled sums": lambda x: torch.sub(torch.add(x, x * x, alpha=0.3), x.tanh(), alpha=1 / 3),
 }
 
 
@@ -110,8 +113,30 @@ def test_an_operand_may_be_given_by_name() -> None:
     assert torch.equal(found.lanes, torch.stack(expected))
 
 
-def test_lanes_may_be_close_only() -> None:
-    assert_lanes(FUNCTIONS["transcendental"], given(33), exact=False)
+@pytest.mark.parametrize("shape", [(5,), (LANES,)], ids=str)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lanes_may_be_close_only(name: str, shape: tuple[int, ...]) -> None:
+    assert_lanes(FUNCTIONS[name], given(*shape), exact=False)
+
+
+@pytest.mark.parametrize("rows", [1, 4, LANES])  # as many rows as lanes: a wrong dimension would fit
+def test_products_and_layers_that_may_be_close_only_are_computed_at_once(rows: int) -> None:
+    """With bits a rule that is wrong would only be slow: the trial refuses it."""
+    shared = torch.randn(rows, 5, generator=torch.Generator().manual_seed(3))
+    gains = torch.randn(4, generator=torch.Generator().manual_seed(4))
+    linear = given(4, 5), given(4, seed=1)
+    assert_lanes(lambda w, b: functional.linear(shared, w, b), *linear, exact=False)
+    assert_lanes(lambda w, v: w @ v, given(rows, 5), given(5, rows, seed=1), exact=False)
+    assert_lanes(lambda x: x.sum(0) * x.mean(), given(rows, 4), exact=False)
+    assert_lanes(lambda x, b: functional.layer_norm(x, (4,), gains, b), given(rows, 4), given(4, seed=1), exact=False)
+    choosing = Choosing(False, no_draws)
+    with handled_by(choosing.run), torch.no_grad():
+        functional.linear(shared, *map(LaneTensor, linear))
+    with handled_by(choosing.run):  # the gradient of `gains` is None, between two that exist
+        x, bias = Parameter(LaneTensor(given(rows, 4))), Parameter(LaneTensor(given(4, seed=1)))
+        functional.layer_norm(x, (4,), gains, bias).sum().backward()
+    assert choosing.chosen
+    assert None not in choosing.chosen.values()
 
 
 def test_writing_in_place_writes_all_lanes_and_their_views() -> None:
@@ -147,6 +172,25 @@ def test_the_number_of_a_tensor_is_that_of_each_lane() -> None:
     with handled_by(Choosing(True, no_draws).run):
         total = 0.5 + LaneTensor(stack).item() * 3
         assert total.lanes.tolist() == [0.5 + value * 3 for value in stack.tolist()]
+
+
+def test_a_number_of_each_lane_is_rounded_to_the_dtype_of_the_tensor_and_refused_in_16_bits() -> None:
+    numbers = torch.tensor([1 / 3 + lane for lane in range(LANES)], dtype=torch.float64)
+    with handled_by(Choosing(True, no_draws).run):
+        for dtype in (torch.float32, torch.float64):
+            stack = given(3, dtype=dtype)
+            found = LaneTensor(stack) / LaneNumber(numbers)
+            for lane, number in enumerate(numbers.tolist()):
+                assert same_bits(found.lanes[lane], stack[lane] / number)
+        with pytest.raises(NotStackable, match="reads a number that differs between runs"):
+            LaneTensor(given(3, dtype=torch.bfloat16)) * LaneNumber(numbers)
+
+
+def test_the_tensor_of_one_lane_is_aligned_as_that_of_a_run_alone() -> None:
+    stack = given(5)
+    parts = [lane_of(LaneTensor(stack), lane) for lane in range(LANES)]
+    assert [part.data_ptr() % ALIGNMENT for part in parts] == [0] * LANES
+    assert torch.equal(torch.stack(parts), stack)
 
 
 def test_bits_tell_zero_from_minus_zero_and_take_nan_as_nan() -> None:

@@ -171,6 +171,40 @@ def test_a_lane_that_an_expect_step_refuses_is_noted() -> None:
     assert list(ran.sound) == expected
 
 
+def runs_alone(text: str, *overrides: str) -> bool:
+    try:
+        list(runner.execute(runner.compile(config_of(text, *overrides))))
+    except runner.RunError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["[{expect: {w.grad: 1.0}}, train]", "[{expect: {w.grad: null}}, train]", "[backward, {expect: {w.grad: null}}]"],
+)
+def test_an_expected_gradient_that_no_lane_has_or_all_have_is_noted(steps: str) -> None:
+    text = CURVED + f"optimizer: {{sgd: {{lr: 0.1}}}}\nsteps: {steps}\n"
+    ran = run_lanes(runner.compile(config_of(text)), [Lane(0), Lane(1)])
+    assert list(ran.sound) == [runs_alone(text, f"seed={seed}") for seed in range(2)]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "rmsprop"])
+def test_a_weight_that_is_infinite_after_the_last_step_is_noted(kind: str) -> None:
+    text = CURVED + f"optimizer: {{{kind}: {{lr: RATE}}}}\nsteps: 1\n"
+    for rate in ("0.1", "3e38"):
+        whole = text.replace("RATE", rate)
+        ran = run_lanes(runner.compile(config_of(whole)), [Lane(0), Lane(1)])
+        assert list(ran.sound) == [runs_alone(whole, f"seed={seed}") for seed in range(2)] == [rate == "0.1"] * 2
+
+
+def test_an_infinite_gradient_that_is_clipped_is_noted() -> None:
+    text = "parameters: {w: {shape: [2], init: 0.0}}\nexpression: f = sqrt(w).sum()\n"
+    text += "optimizer: {sgd: {lr: 0.1}}\nsteps: [train: {clip_grad_value: 1}]\n"
+    ran = run_lanes(runner.compile(config_of(text)), [Lane(0, {"w": value}) for value in (0.0, 1.0)])
+    assert list(ran.sound) == [runs_alone(text, f"parameters.w.init={value}") for value in (0.0, 1.0)] == [False, True]
+
+
 def test_filled_tensors_may_differ() -> None:
     text = "parameters: {w: {shape: [3], init: 1.5}}\nexpression: f = (w ** 3).sum()\n"
     text += "optimizer: {sgd: {lr: 0.01}}\nsteps: 4\n"

@@ -52,6 +52,15 @@ def test_integer_classes_of_an_array_are_in_the_order_of_numbers(tmp_path: Path)
     assert seen(tmp_path, "file: a.npz, columns: {x: y}, classes: {x: sorted}").tolist() == [1, 0, 1, 1, 0]
 
 
+def test_an_array_larger_than_a_block_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.plan.data.text_arrays._BLOCK_BYTES", 1000)  # 20 of 48 bytes each
+    names = NAMES[numpy.random.default_rng(0).integers(0, len(NAMES), 117)]
+    names[-1] = "last"
+    numpy.save(tmp_path / "names.npy", names)
+    expected = LabelEncoder().fit_transform(numpy.char.strip(names))
+    assert seen(tmp_path, "columns: {x: names.npy}, classes: {x: sorted}").tolist() == expected.tolist()
+
+
 def test_an_array_of_text_selects_rows_and_fits_to_them(tmp_path: Path) -> None:
     numpy.savez(tmp_path / "iris.npz", names=NAMES[:5], x=numpy.arange(5.0))
     both = "file: iris.npz, columns: {x: x, y: names}, select: \"names in ('setosa', 'versicolor')\""

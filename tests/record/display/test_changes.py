@@ -57,3 +57,10 @@ def test_a_value_that_a_step_does_not_compute_is_compared_with_the_last_one() ->
     rows = rows_of([Column("f", "value", torch.float32, ())], values)
     changes = Changes([False])
     assert [changes.of(row)[0] for row in rows] == [Change(None), Change(False), Change(True, "-5")]
+
+
+def test_each_row_is_compared_with_the_one_before_and_not_with_the_first() -> None:
+    values = [[torch.tensor(number)] for number in (1.0, 3.0, 3.0, 1.0)]
+    changes = Changes([True])
+    found = [changes.of(row)[0] for row in rows_of([Column("w", "weight", torch.float32, ())], values)]
+    assert found == [Change(None), Change(True, "+2"), Change(False), Change(True, "-2")]

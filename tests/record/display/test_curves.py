@@ -16,7 +16,7 @@ from torch import Tensor
 from runner.errors import UsageError
 from runner.plan.rows.columns import Column
 from runner.record.display.curves import Curve, curves_of, decimated, pieces
-from runner.record.display.figure import Figure
+from runner.record.display.figure import Axis, Figure
 from runner.record.reading import Run
 from tests.effort import tried
 from tests.record.test_reading import recorded
@@ -110,6 +110,26 @@ def test_fewer_points_keep_every_extreme_both_ends_and_a_gap(values: list[float]
     if len(finite):
         assert (kept.min(), kept.max()) == (finite.min(), finite.max())
     assert len(kept) < len(few.values) or len(finite) == len(values)
+
+
+def test_a_gap_inside_a_stretch_stays_a_gap() -> None:
+    values = [float(number) for number in range(1_000)]
+    values[503] = math.nan  # not the first value of its stretch
+    few = decimated(curve(values), 10)
+    assert few.rows[numpy.isnan(few.values)].tolist() == [503]
+    assert len(pieces(few, log=False)) == 2
+
+
+@over(
+    ("low", "high"), [(0.3, 7.9), (-7.9, -0.3), (-3.0, 4.0), (0.0, 1e-300), (-1.7e308, 1.7e308), (1e9 + 0.5, 1e9 + 9.5)]
+)
+def test_ticks_are_round_and_within_the_axis(low: float, high: float) -> None:
+    ticks = Axis(low, high, 0.0, 100.0).ticks()
+    assert 3 <= len(ticks) <= 7
+    assert all(low <= tick <= high * (1 + 1e-9 * (1 if high > 0 else -1)) for tick in ticks)
+    steps = numpy.diff(ticks)
+    assert steps == pytest.approx(numpy.full(len(steps), steps[0]))
+    assert f"{steps[0]:.0e}"[0] in "125"
 
 
 def test_a_million_rows_become_few_points() -> None:

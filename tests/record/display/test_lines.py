@@ -74,6 +74,20 @@ def test_rows_without_any_of_the_numbers_have_no_line() -> None:
     assert second.has(0)
 
 
+def test_rows_with_weights_and_gradients_alone_have_no_line() -> None:
+    values = [
+        [None if number % 2 else torch.tensor(2.0), torch.zeros(2), torch.ones(2), torch.zeros(1), torch.ones(1)]
+        for number in range(4)
+    ]
+    table = printed(rows_of(COLUMNS, values))[:4]
+    assert [line.split()[:2] for line in table] == [
+        ["row", "path"],
+        ["0", "1.repeat[0].train"],
+        ["2", "1.repeat[2].train"],
+        ["row", "3"],
+    ]
+
+
 def test_the_last_row_of_many_weights_is_cut() -> None:
     columns = [Column(f"w{number}", "weight", torch.float32, (100,)) for number in range(1000)]
     lines = printed(rows_of(columns, [[torch.ones(100)] * 1000]), [measure_of(0, columns[0])], width=120)
@@ -117,6 +131,7 @@ def test_integers_and_booleans_are_whole() -> None:
         ([torch.tensor([True, True, True, True])], 2.0),
         ([torch.zeros(0)], 0.0),
         ([torch.tensor([math.inf, 1.0])], math.inf),
+        ([torch.full((64,), 2**62)], 2.0**65),  # the squares overflow in float32
     ],
 )
 def test_norms_of_any_dtype(tensors: list[torch.Tensor], expected: float) -> None:

@@ -116,7 +116,7 @@ def _dialect(array: ArrayFile) -> dict[str, Any]:
         found["delimiter"] = other
     delimiter = found.get("delimiter", usual)
     cells = [cell.strip() for line in text.splitlines()[1:50] for cell in line.split(delimiter)]
-    if delimiter != "," and any(map(_DECIMAL_COMMA.fullmatch, cells)):
+    if any(map(_DECIMAL_COMMA.fullmatch, cells)):
         found["decimal"] = ","
     try:
         column_names(array.paths, Dialect(**found))

@@ -204,3 +204,12 @@ def test_products_ignore_a_bias_whose_factor_is_zero() -> None:
         ("aten.max_pool2d_with_indices.default", torch.full((1, 4, 4), -inf), [3, 2], [2], [1], [1], True),
         ("aten.native_layer_norm.default", FINITE, [3], None, None, 1e-5),
     )
+
+
+def test_a_histogram_has_both_of_its_ends() -> None:
+    numbers = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.5, 3.0, 3.5])
+    same(
+        ("aten.histc.default", numbers, 3, 0, 3),
+        ("aten.histc.default", numbers, 4, 0, 0),
+        ("aten.histc.default", torch.full((3,), 2.0), 2, 0, 0),
+    )

@@ -14,6 +14,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import LabelEncoder, OneHotEncoder
 
 import runner
+from runner.plan.compiler import PlanLimits
+from runner.plan.data.reading.fits import sorted_classes
 from runner.plan.data.sandbox import FileFault, locate_all
 from tests.engine.running import compiled, rows_of
 from tests.tables import over
@@ -98,6 +100,24 @@ steps: [backward, {{forward: {{data: valid}}}}]
     rows = rows_of(text, tmp_path)
     assert rows[1]["seen"].tolist() == pytest.approx([1.0, mean, 2.5])
     assert rows[2]["seen"].tolist() == pytest.approx([3.0, mean])
+
+
+@over("kind", KINDS)
+def test_a_fill_takes_the_selected_rows_of_each_of_several_files(tmp_path: Path, kind: str) -> None:
+    for number, suffix in enumerate(("a", "b", "c")):
+        part = WINE.assign(mass=[10.0**number, None, *[number + 0.5] * 3], split=["valid", "train"] * 2 + ["valid"])
+        write(tmp_path, kind, part[number:], f"part-{suffix}")
+    whole = pandas.concat(
+        [pandas.read_csv(path) if kind == "csv" else pandas.read_parquet(path) for path in sorted(tmp_path.iterdir())]
+    )
+    chosen = whole["mass"][whole["split"] == "valid"]
+    file = f"part-*.{'csv' if kind == 'csv' else 'parquet'}"
+    for strategy, expected in (("mean", chosen.mean()), ("median", chosen.median())):
+        text = f"""{SEEN}data:
+  train: {{file: {file}, columns: {{x: mass}}, fill: {{x: {strategy}}}, select: "split == 'valid'"}}
+"""
+        (declared,) = compiled(text, tmp_path).config.data.values()
+        assert list(declared.fill.values()) == [pytest.approx(expected)]
 
 
 def test_classes_of_rows_that_are_not_selected_are_no_fault(tmp_path: Path) -> None:
@@ -283,3 +303,22 @@ def test_a_class_alone_and_a_class_of_one_row_warn(tmp_path: Path, texts: list[s
     text = f"{SEEN}data: {{train: {{file: a.csv, columns: {{x: color}}, classes: {{x: sorted}}}}}}\n"
     found = [each.message for each in compiled(text, tmp_path).warnings if "class" in each.message]
     assert found == ([] if message is None else [message])
+
+
+def test_a_column_of_more_than_ten_thousand_texts_has_no_classes() -> None:
+    words = [f"w{number}" for number in range(10_001)]
+    assert len(sorted_classes(words[:10_000], "color", "a.csv")) == 10_000
+    with pytest.raises(FileFault, match=r"^the column `color` of a.csv holds more than 10,000 different texts"):
+        sorted_classes(words, "color", "a.csv")
+
+
+def test_a_median_that_needs_more_memory_than_there_is_is_refused(tmp_path: Path) -> None:
+    table = pandas.DataFrame({"mass": [1.0, None] * 60_000})
+    table.to_parquet(tmp_path / "a.parquet", row_group_size=20_000)
+    text = f"{SEEN}data: {{train: {{file: a.parquet, columns: {{x: mass}}, fill: {{x: HOW}}, batch_size: 2}}}}\n"
+    limits = PlanLimits(memory=60_000 * 24 - 1, runs=False)
+    with pytest.raises(
+        runner.ConfigError, match=r"the median of `mass` needs more memory than there is\n.*write `mean`"
+    ):
+        runner.compile(runner.loads(text.replace("HOW", "median"), base=str(tmp_path)), limits=limits)
+    runner.compile(runner.loads(text.replace("HOW", "mean"), base=str(tmp_path)), limits=limits)
