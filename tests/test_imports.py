@@ -20,7 +20,6 @@ ROOT = Path(runner.__file__).parent
 LAYERS = {
     "text": -1,
     "errors": 0,
-    "safe_files": 0,
     "catalogue": 1,
     "config": 2,
     "language": 2,
@@ -42,9 +41,6 @@ HEAVY = ("torch", "pyarrow", "numpy", "pandas")
 MOST_ENTRIES = 14
 """How many modules and sub-packages a folder may have, so that a person holds them in mind."""
 
-MANY = {"runner": 15}
-"""Folders that may have more: eleven packages, and four modules that several of them use."""
-
 STARTS = ("__init__", "__main__", "pytest_plugin")
 """Modules that Python or pytest imports by name, and that no other module imports."""
 
@@ -59,9 +55,7 @@ PACKAGES_OF_RUNNER = sorted(path.parent for path in ROOT.rglob("__init__.py"))
 def modules() -> list[Path]:
     """Every module of a part; those of the root that belong to no part import what they like."""
     return sorted(
-        path
-        for path in ROOT.rglob("*.py")
-        if path.parent != ROOT or path.stem in ("errors", "faults", "text", "safe_files")
+        path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in ("errors", "faults", "text")
     )
 
 
@@ -156,7 +150,7 @@ def test_no_rooms_of_a_folder_import_one_another_in_a_circle() -> None:
 
 def test_a_folder_has_few_entries() -> None:
     counts = {str(folder.relative_to(ROOT.parent)): len(rooms(folder)) for folder in PACKAGES_OF_RUNNER}
-    assert {folder: count for folder, count in counts.items() if count > MANY.get(folder, MOST_ENTRIES)} == {}
+    assert {folder: count for folder, count in counts.items() if count > MOST_ENTRIES} == {}
 
 
 def test_every_folder_with_modules_is_a_package() -> None:

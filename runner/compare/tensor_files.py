@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from runner.config.files.safe_files import Folder
 from runner.plan.data.arrays import safetensors_entries
 from runner.plan.data.sandbox import FileFault
-from runner.safe_files import Folder
 
 _PREFIX = struct.Struct("<Q")
 

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from threading import Thread
 
-from runner.config.run_paths import CONFIG_FILE, MANIFEST_FILE
+from runner.config.files.run_paths import CONFIG_FILE, MANIFEST_FILE
+from runner.config.files.safe_files import Busy, Content, Folder
 from runner.errors import Problem, RunError, UsageError
-from runner.safe_files import Busy, Content, Folder
 
 ROWS_FOLDER = "rows"
 

@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.run_paths import MANIFEST_FILE
+from runner.config.files.run_paths import MANIFEST_FILE
+from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.errors import Problem, SteprunError, UsageError
 from runner.record.directory import write_atomically
 from runner.record.json_fields import (
@@ -32,7 +33,6 @@ from runner.record.json_fields import (
     or_null,
 )
 from runner.record.repository import DirtyCheck, find_repository
-from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 if TYPE_CHECKING:
     import torch

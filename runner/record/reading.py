@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from runner.config.run_paths import (
+from runner.config.files.run_paths import (
     CONFIG_FILE,
     LATEST,
     MANIFEST_FILE,
@@ -22,6 +22,7 @@ from runner.config.run_paths import (
     resolved_run,
     resolved_sweep,
 )
+from runner.config.files.safe_files import Folder
 from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean, nearest
 from runner.language.dtypes import dtype_name
@@ -30,7 +31,6 @@ from runner.record.manifest import read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import LABELS, Span, check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
-from runner.safe_files import Folder
 from runner.text import Shown, Table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from runner.config.run_paths import CONFIG_FILE
+from runner.config.files.run_paths import CONFIG_FILE
 from runner.engine.rows import Row, Rows
 from runner.errors import Problem, RunError
 from runner.plan.rows.columns import Column

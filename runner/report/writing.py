@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.config.files.safe_files import Folder
 from runner.errors import Problem, RunError, UsageError
 from runner.record.directory import ROWS_FOLDER
 from runner.record.manifest import read_manifest
 from runner.report.page import MARK
-from runner.safe_files import Folder
 
 LEAST_PAUSE = 2.0
 """The least seconds between two pages while a run goes on."""

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runner.config import Config
+from runner.config.files.safe_files import Folder
 from runner.errors import Problem, RunError, UsageError
 from runner.language.dtypes import dtype_name
 from runner.plan import PlanLimits
 from runner.record.directory import create_run_directory, locked, write_atomically
 from runner.record.manifest import fingerprint, now, this_process
 from runner.record.resuming.stopped import recorded_folders
-from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.executors.executor import Begun, Executor
 from runner.sweep.executors.here import Here

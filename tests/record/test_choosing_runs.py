@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from runner.config.files.safe_files import Folder
 from runner.errors import UsageError
 from runner.plan.rows.columns import Column
 from runner.record import create_run_directory, list_runs
@@ -23,7 +24,6 @@ from runner.record.listing.runs import Recorded, RunSummary, recorded_runs
 from runner.record.manifest import RunDescription
 from runner.record.recorder import recording
 from runner.record.rows import parts
-from runner.safe_files import Folder
 from tests.record.building import rows_of
 from tests.tables import over
 

@@ -25,9 +25,9 @@ from runner.record.directory import locked
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
+from tests.config.test_safe_files import HOSTILE
+from tests.config.test_safe_files import victim as victim  # a fixture
 from tests.record.stopping import OPTIMIZERS, check_same, stopped, whole_runs
-from tests.test_safe_files import HOSTILE
-from tests.test_safe_files import victim as victim  # a fixture
 
 GIB = 1 << 30
 

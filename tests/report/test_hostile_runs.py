@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import runner
+from runner.config.files.safe_files import Folder
 from runner.plan.rows.columns import Column
 from runner.report.page import page
 from runner.report.run.sections import report_of_run
-from runner.safe_files import Folder
 from tests.cli.commands import steprun
 from tests.report.runs import LINEAR, change, record, rewrite
 from tests.tables import over

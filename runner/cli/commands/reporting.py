@@ -112,7 +112,7 @@ def _subject(what: Sequence[str], allowed: Sequence[Path]) -> _Subject:
     Raises:
         UsageError: the paths are something else.
     """
-    from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
+    from runner.config.files.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
     from runner.record.reading import check_is_run
 
     if len(what) > 2:

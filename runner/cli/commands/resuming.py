@@ -84,7 +84,7 @@ def resume(
     directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
     Of a sweep, the points that have not ended run. With more values of an axis, such as seed=0..9, further points run.
     """
-    from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
+    from runner.config.files.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 
     check_no_point(run, "steprun resume")
     asked = asked_rows(rows, columns, quiet, as_json)

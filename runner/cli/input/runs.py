@@ -28,7 +28,7 @@ def run_path(text: str) -> str:
 
 def point_of(text: str) -> tuple[Path, int] | None:
     """The sweep directory and the index of the point that a text names; None if it names something else."""
-    from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_sweep
+    from runner.config.files.run_paths import SWEEP_MANIFEST, is_run, resolved_sweep
 
     found = _POINT.fullmatch(text)
     if found is None:
@@ -43,7 +43,7 @@ def config_path(text: str) -> tuple[str, tuple[str, ...]]:
     Raises:
         UsageError: a point of a sweep does not exist or has no rows, or the manifest of a run is damaged.
     """
-    from runner.config.run_paths import CONFIG_FILE, is_run, resolved_run
+    from runner.config.files.run_paths import CONFIG_FILE, is_run, resolved_run
 
     directory = resolved_run(run_path(text))
     if not is_run(directory):

@@ -28,7 +28,7 @@ def print_results(
     Raises:
         UsageError: the folder is not a sweep directory, or there is no such column.
     """
-    from runner.config.run_paths import resolved_sweep
+    from runner.config.files.run_paths import resolved_sweep
     from runner.sweep.record.reading import open_sweep
 
     sweep = open_sweep(resolved_sweep(directory))

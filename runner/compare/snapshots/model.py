@@ -14,9 +14,9 @@ from torch import Tensor
 from runner.compare.environment import Environment
 from runner.compare.numbers.bounds import Uncertainty
 from runner.compare.numbers.digested import Condensed
+from runner.config.files.safe_files import Folder, Refused
 from runner.errors import Problem, SnapshotError
 from runner.plan.rows.columns import Column
-from runner.safe_files import Folder, Refused
 
 FORMAT = 2
 FIRST_FORMAT = 1

@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from runner.config.files.safe_files import MIB, parse_json
 from runner.engine import State
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan
 from runner.plan.program.instructions import Action
 from runner.record.checkpoints.state import Forged, check_state
 from runner.record.checkpoints.store import decode, encode, restore_state, state_contents
-from runner.safe_files import MIB, parse_json
 
 FORMAT = 1
 LARGEST_STATE = 256 * MIB

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from runner.config import Config, Limits, loads
-from runner.config.run_paths import CONFIG_FILE
+from runner.config.files.run_paths import CONFIG_FILE
+from runner.config.files.safe_files import Folder
 from runner.errors import ConfigError, Problem
 from runner.faults import Faults, PlacedFault
 from runner.language.dtypes import dtype_name
@@ -28,7 +29,6 @@ from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import InitialContext, initial_values
 from runner.plan.tensors.run_files import FITTED_FILE, find_weights
 from runner.plan.tensors.tensors import TensorPlan
-from runner.safe_files import Folder
 
 _COPIES = 4
 """How often an expression that holds a column may need its bytes: the column, and results of its size."""

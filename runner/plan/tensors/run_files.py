@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.config.files.run_paths import LATEST, is_run, resolved_run
+from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.config.record_models import FromRun
-from runner.config.run_paths import LATEST, is_run, resolved_run
 from runner.errors import did_you_mean, listing
 from runner.plan.data.arrays import safetensors_contents
 from runner.plan.data.sandbox import FileFault, is_allowed, locate, permitted
-from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 WEIGHTS_FILE = "weights.safetensors"
 BEST_FILE = "weights-best.safetensors"

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.config.files.safe_files import Folder
 from runner.errors import Problem, RunError
 from runner.plan.memory import machine_memory
 from runner.plan.tensors.fitting import COMPLEX
 from runner.plan.tensors.run_files import FITTED_FILE
 from runner.record.directory import write_atomically
-from runner.safe_files import Folder
 
 FITTED = "fitted"
 """The manifest's key for the digest of that file; absent if nothing was fitted."""

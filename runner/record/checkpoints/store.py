@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.engine.state import State, Withheld
 from runner.errors import Problem, RunError
 from runner.plan.data.sandbox import FileFault
@@ -24,7 +25,6 @@ from runner.record.checkpoints.state import Forged, check_complex, check_state, 
 from runner.record.checkpoints.tensor_file import Digested, pieces_of, read_tensors
 from runner.record.directory import write_atomically
 from runner.record.json_fields import COUNT, TEXT, fault_in, mapping_of
-from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 FORMAT = 3
 FIELDS = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from runner.config.files.safe_files import MIB, Folder
 from runner.engine.state import State
 from runner.errors import Problem, RunError, UsageError
 from runner.plan.data.arrays import open_safetensors, read_values, safetensors_contents, safetensors_entries
@@ -17,7 +18,6 @@ from runner.plan.tensors.run_files import BEST_FILE, WEIGHTS_FILE
 from runner.record.checkpoints.config_fields import config_digest
 from runner.record.checkpoints.tensor_file import pieces_of
 from runner.record.directory import write_atomically
-from runner.safe_files import MIB, Folder
 
 
 def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_FILE, *, named: bool = True) -> None:

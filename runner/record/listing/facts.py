@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from runner.config.files.safe_files import Folder
 from runner.errors import Problem, UsageError, did_you_mean
 from runner.record.directory import ROWS_FOLDER
 from runner.record.listing.runs import Recorded
-from runner.safe_files import Folder
 
 Fact = str | int | float | bool | None
 

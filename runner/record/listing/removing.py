@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from runner.config.run_paths import MANIFEST_FILE
+from runner.config.files.run_paths import MANIFEST_FILE
+from runner.config.files.safe_files import Busy, Folder
 from runner.errors import Problem, UsageError
 from runner.record.directory import ROWS_FOLDER
 from runner.record.listing.runs import UNREADABLE, RunSummary
 from runner.record.manifest import read_manifest
-from runner.safe_files import Busy, Folder
 
 _STAMPED = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 

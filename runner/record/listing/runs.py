@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.run_paths import MANIFEST_FILE
+from runner.config.files.run_paths import MANIFEST_FILE
+from runner.config.files.safe_files import Folder
 from runner.errors import Problem, UsageError
 from runner.record.directory import ROWS_FOLDER
 from runner.record.manifest import read_manifest
-from runner.safe_files import Folder
 
 UNREADABLE = "unreadable"
 """The status of a run whose manifest cannot be read."""

@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from runner.config import Config, overridden
-from runner.config.run_paths import resolved_run
+from runner.config.files.run_paths import resolved_run
+from runner.config.files.safe_files import Folder
 from runner.config.text.nodes import dotted
 from runner.engine.rows import AnyRows, Compiling
 from runner.errors import Problem, RunError, UsageError
@@ -23,7 +24,6 @@ from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import changed_data, config_of, recorded_folders, resume_stopped
 from runner.record.running import Earlier, run_recorded
-from runner.safe_files import Folder
 
 _AGAIN = "run the longer config as a new run"
 _OTHERWISE = "start a new run from its weights with `from_run`"

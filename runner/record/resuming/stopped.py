@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.config import Config, overridden
-from runner.config.run_paths import CONFIG_FILE, resolved_run
+from runner.config.files.run_paths import CONFIG_FILE, resolved_run
+from runner.config.files.safe_files import Folder
 from runner.engine.rows import AnyRows, Compiling
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
@@ -21,7 +22,6 @@ from runner.record.reading import Run, check_is_run, open_run
 from runner.record.recorder import Recorded
 from runner.record.rows.storage import column_json
 from runner.record.running import CONFIG_FIELDS, Resumption, run_recorded
-from runner.safe_files import Folder
 
 _WAIT = "wait for it, or end its process"
 

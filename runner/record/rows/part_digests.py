@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.errors import Problem, RunError
 from runner.record.directory import ROWS_FOLDER, write_atomically
-from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 DIGESTS_FILE = "rows.json"
 

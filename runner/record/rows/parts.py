@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow
 
+from runner.config.files.safe_files import Folder
 from runner.plan.rows.columns import Column
 from runner.record.directory import ROWS_FOLDER, write_atomically
 from runner.record.rows.arrow import schema_of, table_of
@@ -24,7 +25,6 @@ from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import digest_of, read_digests, write_digests
 from runner.record.rows.part_reading import Part
 from runner.record.rows.storage import StoredColumn, stored_column
-from runner.safe_files import Folder
 
 REWRITE_RATIO = 20
 """The next rewrite of the unfinished part waits this many times as long as the last one took: at most 5% of a core."""

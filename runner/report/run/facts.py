@@ -6,11 +6,11 @@ import itertools
 import shlex
 from collections.abc import Iterator
 
-from runner.config.run_paths import CONFIG_FILE
+from runner.config.files.run_paths import CONFIG_FILE
+from runner.config.files.safe_files import Folder
 from runner.report.markup import Markup, block, facts, joined, paragraph, tag, text
 from runner.report.run.subject import Subject
 from runner.report.section import Section
-from runner.safe_files import Folder
 
 MOST_FACTS = 200
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config.run_paths import resolved_run
+from runner.config.files.run_paths import resolved_run
+from runner.config.files.safe_files import Folder
 from runner.plan import Plan
 from runner.record.directory import ROWS_FOLDER
 from runner.record.reading import Run, open_run
@@ -17,7 +18,6 @@ from runner.report.reading.rows import Positions, Rows, Step, chosen_positions, 
 from runner.report.reading.tensors import Measured, measure
 from runner.report.run.focus import Focus, failed_row, focus_of
 from runner.report.run.planned import planned
-from runner.safe_files import Folder
 
 DIGESTED_BYTES = 64 << 20
 """Part files of at most this size together are compared with their digests; of larger ones, the pages that are read."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config.run_paths import resolved_sweep
+from runner.config.files.run_paths import resolved_sweep
 from runner.config.text.nodes import MapNode, walk
 from runner.config.text.nodes import Path as NodePath
 from runner.errors import SteprunError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runner.config import Config, Limits, loads
+from runner.config.files.safe_files import Folder
 from runner.errors import UsageError
-from runner.safe_files import Folder
 
 SWEEP_FILE = "sweep.yaml"
 

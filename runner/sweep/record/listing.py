@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.run_paths import SWEEP_MANIFEST, runs_in
+from runner.config.files.run_paths import SWEEP_MANIFEST, runs_in
 from runner.errors import UsageError
 from runner.sweep.record.manifest import read_manifest
 

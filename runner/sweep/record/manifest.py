@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.config.run_paths import SWEEP_MANIFEST
+from runner.config.files.run_paths import SWEEP_MANIFEST
 from runner.record.directory import write_atomically
 from runner.record.json_fields import (
     COUNT,

@@ -11,9 +11,10 @@ import pyarrow
 from torch import Tensor
 
 from runner.config import Config, overridden
+from runner.config.files.run_paths import CONFIG_FILE
+from runner.config.files.run_paths import MANIFEST_FILE as RUN_FILE
+from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.config.keys import AUTO
-from runner.config.run_paths import CONFIG_FILE
-from runner.config.run_paths import MANIFEST_FILE as RUN_FILE
 from runner.errors import ConfigError
 from runner.plan import Plan, compile
 from runner.plan.tensors.run_files import WEIGHTS_FILE
@@ -26,7 +27,6 @@ from runner.record.rows.arrow import columns_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import digest_of, write_digests
 from runner.record.rows.storage import column_json, stored_column
-from runner.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.sweep.points.identity import Identities
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.space import without_sweep

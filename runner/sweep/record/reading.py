@@ -14,11 +14,11 @@ import pyarrow
 import pyarrow.compute
 from torch import Tensor
 
+from runner.config.files.safe_files import Folder
 from runner.errors import Problem, UsageError
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import recorded_folders
 from runner.record.rows.arrow import columns_of
-from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective, objective_of
 from runner.sweep.points.outcome import Outcome, from_json, joined
 from runner.sweep.record.config import load_sweep

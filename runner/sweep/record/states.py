@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.errors import Problem, RunError
 from runner.plan.data.sandbox import FileFault
 from runner.record.checkpoints.tensor_file import pieces_of, read_tensors
 from runner.record.directory import write_atomically
-from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 STATES_FOLDER = "states"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow
 import pyarrow.compute
 
+from runner.config.files.safe_files import Folder
 from runner.errors import Problem, UsageError
-from runner.safe_files import Folder
 
 if TYPE_CHECKING:
     import pyarrow.parquet

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from runner.compare.snapshots.reading import read
-from runner.safe_files import Folder
+from runner.config.files.safe_files import Folder
 from tests.cli.commands import steprun
 from tests.compare.snapshotting import (
     LINEAR,

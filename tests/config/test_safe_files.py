@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.safe_files import Busy, Folder, Refused
+from runner.config.files.safe_files import Busy, Folder, Refused
 
 GIB = 1 << 30
 
@@ -199,14 +199,14 @@ def test_a_folder_that_may_only_be_written_is_opened_for_that(tmp_path: Path, mo
 
 WRITES = """
 import os, sys
-from runner.safe_files import Folder
+from runner.config.files.safe_files import Folder
 folder = Folder(sys.argv[1])
 os.fsync = lambda descriptor: (print("writing", flush=True), sys.stdin.read())
 folder.write("run.json", b"{}")
 """
 LOCKS = """
 import sys
-from runner.safe_files import Folder
+from runner.config.files.safe_files import Folder
 with Folder(sys.argv[1]) as folder, folder.locked():
     print("locked", flush=True)
     sys.stdin.read()
