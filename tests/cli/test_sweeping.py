@@ -59,6 +59,7 @@ def test_one_value_is_an_override_of_all_points(tmp_path: Path) -> None:
             "`rate=0.1..1` is not a span of whole numbers",
             "write `'rate=linspace(0.1, 1, 5)'`",
         ),
+        (["seed=0..1000000000"], "`seed=0..1000000000` has more than 1,000,000 values", "write fewer"),
         (["rate=1,", "2"], "`rate=1, 2` has spaces", "write `rate=1,2`"),
         (["rate", "=", "1,2"], "`rate = 1,2` has spaces", "write `rate=1,2`"),
         (
@@ -90,6 +91,12 @@ def test_a_list_stays_a_list_where_the_config_has_one(tmp_path: Path) -> None:
 )
 def test_options_that_cannot_be_are_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
     assert points(tmp_path, "seed=1,2", *arguments) == Outcome(2, "", f"steprun\n      {message}\n")
+
+
+def test_threads_are_bounded(tmp_path: Path) -> None:
+    refused = points(tmp_path, "seed=1,2", "--threads", "2147483648")
+    assert (refused.code, refused.out) == (2, "")
+    assert "'--threads': Input should be less than or equal to 1024" in refused.err
 
 
 @over("key", ["where: rate > 0", "halving: {at: [2], keep: 1/2}"])

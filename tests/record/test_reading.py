@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -214,3 +217,20 @@ def test_it_shows_itself(linear: Run) -> None:
     page = linear._repr_html_()
     assert "<td>finished</td>" in page
     assert "<tr><td>x.grad</td><td>gradient</td><td>[1]</td><td>float32</td></tr>" in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_thread_of_arrow_reads_a_run(linear: Run, tmp_path: Path) -> None:
+    # Python aborts at its end if such a thread still has the file, about every second time.
+    code = """if True:
+        import os, sys, runner
+        run = runner.open_run(sys.argv[1])
+        run.to_arrow(), run.tensor("x.grad")
+        names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+        print(sum("jemalloc" not in name for name in names))
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, str(tmp_path / "linear" / "1")]
+    threads = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert threads == "1\n"

@@ -56,7 +56,9 @@ def sweep(
     request: Request,
     sweeps_dir: SweepsDir = "sweeps",
     jobs: Jobs = None,
-    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads of torch a process.")] = 1,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of torch a process.")
+    ] = 1,
     time_limit: Annotated[
         str | None, typer.Option("--time-limit", metavar="TIME", help="Longest time of a point, such as 10m.")
     ] = None,

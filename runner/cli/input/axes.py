@@ -73,7 +73,7 @@ def _values(path: str, written: str) -> list[Any] | None:
     if span is not None:
         first, last = int(span[1]), int(span[2])
         if abs(last - first) >= _MOST_SPAN:
-            raise UsageError(f"`{path}={written}` has more than {_MOST_SPAN:,} values")
+            raise UsageError(Problem(f"`{path}={written}` has more than {_MOST_SPAN:,} values", "write fewer"))
         return list(range(first, last + 1)) if first <= last else list(range(first, last - 1, -1))
     dots = _DOTS.fullmatch(written)
     if dots is not None:

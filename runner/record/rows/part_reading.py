@@ -46,7 +46,7 @@ class Part:
             RunError: the part is damaged.
         """
         with _opened(self.directory, self.name) as file:
-            return convert(file.read(columns=names).slice(0, self.rows))
+            return convert(file.read(columns=names, use_threads=False).slice(0, self.rows))
 
     def pieces(
         self, wanted: Sequence[int], names: list[str], at_a_time: int
@@ -125,7 +125,8 @@ def _opened(directory: Path, name: str) -> Iterator[Any]:
         run.folder(ROWS_FOLDER) as folder,
         folder.open(name) as file,
     ):
-        yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
+        # No thread of Arrow may read the file: one that still has it when Python ends aborts the process.
+        yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
 
 
 @contextmanager

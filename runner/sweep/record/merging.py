@@ -76,7 +76,7 @@ def _merge(paths: list[Path], number: int, firsts: Mapping[tuple[str, int], int]
         new = [outcome for outcome in outcomes_in(path) if (outcome.identity, outcome.rung) not in known]
         known |= {(outcome.identity, outcome.rung) for outcome in new}
         outcomes += new
-        tables += [_rows_of(read_part(path, lambda file: file.read()), new, firsts)]
+        tables += [_rows_of(read_part(path, lambda file: file.read(use_threads=False)), new, firsts)]
     columns = [stored_column(column) for column in columns_of(tables[0].schema)]
     table = pyarrow.concat_tables(tables).replace_schema_metadata({OUTCOMES: to_json(outcomes)})
     folder = paths[0].parent

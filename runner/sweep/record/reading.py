@@ -180,7 +180,7 @@ class Sweep:
             wanted = (pyarrow.compute.field("point") == outcome.index) & (row >= outcome.first)
             if following is not None:  # the next rung has computed the last rows again
                 wanted &= row < following[0].first
-            table = read_part(path, lambda file: file.read()).filter(wanted)
+            table = read_part(path, lambda file: file.read(use_threads=False)).filter(wanted)
             found.append(table.drop_columns("point").replace_schema_metadata(None))
         return pyarrow.concat_tables(found)
 
@@ -216,7 +216,9 @@ class Sweep:
         if not parts:
             return {}
         outcome, path = parts[-1]
-        table = read_part(path, lambda file: file.read()).filter(pyarrow.compute.field("point") == outcome.index)
+        table = read_part(path, lambda file: file.read(use_threads=False)).filter(
+            pyarrow.compute.field("point") == outcome.index
+        )
         columns = columns_of(table.schema)
         return {column.name: value for column in columns if (value := tensors_of(table, column)[-1]) is not None}
 

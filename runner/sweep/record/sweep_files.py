@@ -34,7 +34,7 @@ def read_parquet(path: Path, below: Path, read: Callable[[pyarrow.parquet.Parque
     """
     import pyarrow.parquet
 
-    return read_file(path, below, lambda file: read(pyarrow.parquet.ParquetFile(file)), hint)
+    return read_file(path, below, lambda file: read(pyarrow.parquet.ParquetFile(file, pre_buffer=False)), hint)
 
 
 def read_file(path: Path, below: Path, read: Callable[[Any], T], hint: str) -> T:
@@ -68,7 +68,7 @@ def read_bounded(file: Any, names: Sequence[str], most: int) -> pyarrow.Table:
     """
     import pyarrow.parquet
 
-    reader = pyarrow.parquet.ParquetFile(file, read_dictionary=list(names))
+    reader = pyarrow.parquet.ParquetFile(file, read_dictionary=list(names), pre_buffer=False)
     wanted = pyarrow.schema(
         [each.with_type(pyarrow.string()) if each.name in names else each for each in reader.schema_arrow]
     )
