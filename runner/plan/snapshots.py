@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from runner.language.text.arithmetic import Scalar
 from runner.plan.estimates import count_rows
 from runner.plan.program.instructions import Instruction
 from runner.plan.rows.columns import Column, column_hint
-from runner.plan.rows.matching import Named
+from runner.plan.rows.matching import Named, matches
 from runner.plan.scalars import integer, number
 
 FEWEST_RUNS = 3
@@ -159,12 +158,12 @@ def _not_negative(value: object, path: ConfigPath, scalars: Mapping[str, Scalar]
     return float(found)
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def _matches_any(name: str, patterns: Iterable[str]) -> bool:
+    return any(matches(name, pattern) for pattern in patterns)
 
 
 def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], faults: Faults, *, key: bool) -> bool:
-    if any(_matches(column.name, [pattern]) for column in columns):
+    if any(matches(column.name, pattern) for column in columns):
         return True
     sliced = next((columns[place].name for place in sorted(Named(columns).any(pattern))), None)
     hint = f"write `{sliced}`: a snapshot compares whole tensors" if sliced else column_hint(pattern, columns)
@@ -174,11 +173,11 @@ def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], fault
 
 def _check_use(pattern: str, path: ConfigPath, before: Sequence[str], kept: Sequence[str], faults: Faults) -> None:
     """Report a tolerance that applies to no column. The first glob that matches a column wins."""
-    matched = [name for name in kept if _matches(name, [pattern])]
+    matched = [name for name in kept if matches(name, pattern)]
     if not matched:
         message = f"`{pattern}` matches no column that the snapshot keeps"
         faults.add(path, message, "add it to `include`, or remove its tolerance", key=True)
-    elif all(_matches(name, before) for name in matched):
-        earlier = [f"`{glob}`" for glob in before if any(_matches(name, [glob]) for name in matched)]
+    elif all(_matches_any(name, before) for name in matched):
+        earlier = [f"`{glob}`" for glob in before if any(matches(name, glob) for name in matched)]
         message = f"every column that `{pattern}` matches already has the tolerance of {listing(earlier, 4)}"
         faults.add(path, message, "put the more specific one first", key=True)

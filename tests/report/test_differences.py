@@ -233,6 +233,20 @@ steps:
 """
 
 
+@pytest.mark.parametrize(("count", "said"), [(64, []), (65, ["of 65 tensors that differ, the first 64 are shown"])])
+def test_the_page_says_how_many_tensors_it_leaves_out(count: int, said: list[str], tmp_path: Path) -> None:
+    names = [f"c{place}" for place in range(count)]
+    config = f"parameters: {{{', '.join(f'{name}: 1.0' for name in names)}}}\nexpression: y = {' + '.join(names)}\n"
+    config += 'steps: [forward]\nlog: {include: ["c*"]}\n'
+    after, before = (
+        open_run(record(text, tmp_path / side))
+        for side, text in (("after", config.replace("1.0", "1.5")), ("before", config))
+    )
+    recorder = Recorder(after.columns, before.columns)
+    compare_runs(after, before, observe=recorder)
+    assert [each for each in recorder.result().left_out if "tensors" in each] == said
+
+
 def test_columns_and_steps_lead_to_their_lines() -> None:
     config = loads(PLACES.replace("a.b", "d"), Path.cwd(), name="places.yaml")
     plan = runner.compile(config)

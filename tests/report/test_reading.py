@@ -141,7 +141,7 @@ def measured(run: runner.Run, *, whole: bool) -> tuple[dict[str, Measured], list
     shown = shown_columns(run.columns)
     chosen = chosen_positions(rows, [5], by_part=not whole)
     reading = plan_reading(shown.tensors, rows, chosen)
-    assert reading.some is not whole
+    assert any(found is not None for found in reading.positions.values()) is not whole
     return {each.of.name: each for each in measure(rows, shown.tensors, reading, chosen)}, chosen.tolist()
 
 

@@ -110,6 +110,8 @@ def test_a_table_sorts_and_filters(browser: Any, sweep: tuple[Path, Path]) -> No
         assert section.get_by_label("Filter").get_attribute("aria-invalid") == "true"
         keep("rate < much")
         assert page.text_content("#points .where") == "rate is a number, and much is none"
+        keep('rate < ""')
+        assert page.text_content("#points .where") == "rate is a number, and a blank is none"
         keep("rate <")
         assert page.text_content("#points .where") == "a value is missing after rate"
         assert numbers() == kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from torch import Tensor
 from runner.compare.numbers.bounds import FACTOR, Uncertainty, floored, rounding
 from runner.engine.steps.expectations import TOLERANCES
 from runner.plan.rows.columns import Column
+from runner.plan.rows.matching import matches
 
 COMPOUNDING = 5.0
 """`dtype` multiplies torch's table by this factor: the table is for one operation, and a run chains many."""
@@ -146,7 +146,7 @@ class Tolerances:
     def __call__(self, column: Column) -> Tolerance:
         if column.is_digest:
             return BITWISE
-        found = next((given for pattern, given in self.by_name if fnmatch.fnmatchcase(column.name, pattern)), None)
+        found = next((given for pattern, given in self.by_name if matches(column.name, pattern)), None)
         tolerance = found or self.default
         if column.of is not None and tolerance.mode == "dtype" and column.dtype.is_floating_point:
             rtol, atol = _by_dtype(column.rounded)  # statistics are float64, but no more exact than their tensor

@@ -38,6 +38,11 @@ class Named:
         return self.whole(pattern) | {place for _, place in self.slices(pattern)}
 
 
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern is the name, or a glob that matches it: `w[3]` is a name and a glob."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
 def _matching(names: Sequence[tuple[str, int]], pattern: str) -> list[tuple[str, int]]:
     start = re.split(r"[*?[]", pattern, maxsplit=1)[0]
     first, last = bisect_left(names, (start, -1)), bisect_left(names, (start + _LAST, -1))

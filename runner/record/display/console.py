@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TextIO
@@ -11,6 +10,7 @@ from runner.errors import Problem, UsageError
 from runner.plan import Plan
 from runner.plan.program.instructions import Action, Break, LoopStart
 from runner.plan.rows.columns import Column, column_hint
+from runner.plan.rows.matching import matches
 from runner.record.display.lines import LinePrinter
 from runner.record.display.measures import measure_of, measures_of
 from runner.record.display.spread import Spread
@@ -51,11 +51,7 @@ def matching_columns(columns: Sequence[Column], patterns: Sequence[str]) -> tupl
     """
     found: dict[int, None] = {}
     for pattern in patterns:
-        matching = [
-            position
-            for position, column in enumerate(columns)
-            if column.name == pattern or fnmatch.fnmatchcase(column.name, pattern)
-        ]
+        matching = [position for position, column in enumerate(columns) if matches(column.name, pattern)]
         if not matching:
             raise UsageError(Problem(f"`{pattern}` matches no column", column_hint(pattern, columns)))
         found |= dict.fromkeys(matching)

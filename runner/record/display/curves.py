@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from runner.errors import Problem, UsageError, listing
 from runner.plan.rows.columns import Column, column_hint
+from runner.plan.rows.matching import matches
 from runner.record.rows.part_reading import Part
 from runner.record.rows.tensors import stacked_of, tensors_of
 from runner.text import printable_line
@@ -59,22 +59,18 @@ def curves_of(columns: Sequence[Column], parts: Sequence[Part], patterns: Sequen
 
 def _matching(columns: Sequence[Column], pattern: str) -> list[Column]:
     """The columns that a pattern matches; of a tensor that the log keeps as statistics, its norm."""
-    found = [column for column in columns if _matches(column.name, pattern) and not column.is_digest]
+    found = [column for column in columns if matches(column.name, pattern) and not column.is_digest]
     kept = {column.name for column in found}
     for column in columns:
         is_norm = column.of is not None and column.name == column.of.name + _NORM
-        if is_norm and column.name not in kept and _matches(column.of.name, pattern):  # type: ignore[union-attr]
+        if is_norm and column.name not in kept and matches(column.of.name, pattern):  # type: ignore[union-attr]
             found.append(column)
     if found:
         return found
-    if any(column.is_digest and _matches(column.name.removesuffix(".digest"), pattern) for column in columns):
+    if any(column.is_digest and matches(column.name.removesuffix(".digest"), pattern) for column in columns):
         message = f"the log kept only digests of `{pattern}`"
         raise UsageError(Problem(message, "`log: {tensors: stats}` keeps norms"))
     raise UsageError(Problem(f"`{pattern}` matches no column", column_hint(pattern, columns)))
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def _curve(column: Column, parts: Sequence[Part]) -> Curve:

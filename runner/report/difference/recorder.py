@@ -104,6 +104,7 @@ class Recorder:
     def __init__(self, found_columns: Sequence[Column], expected_columns: Sequence[Column]) -> None:
         self._series: dict[str, _Series] = {}
         self._columns = {column.name: column for column in expected_columns}
+        self._others: set[str] = set()  # that differ, and are not shown
         self._kept: dict[int, Kept] = {}  # by the number of rows that differ before it
         self._stride = 1
         self._differing = 0
@@ -131,6 +132,8 @@ class Recorder:
                 mine.rows.append(expected.number)
                 mine.errors.append(series.error)
                 mine.ulps.append(_largest_ulps(found[name], expected[name]))
+            else:
+                self._others.add(name)
         if not differing:
             return
         if self._is_kept(self._differing):
@@ -154,8 +157,9 @@ class Recorder:
         left_out = [f"without pictures, so that the page stays small: {', '.join(sorted(left)[:10])}"] if left else []
         if self._differing > len(rows):
             left_out.append(f"of {self._differing:,} rows that differ, {len(rows)} are shown one by one")
-        if len(self._series) == MOST_TENSORS:
-            left_out.append(f"the first {MOST_TENSORS} tensors that differ are shown")
+        if self._others:
+            count = len(self._series) + len(self._others)
+            left_out.append(f"of {count:,} tensors that differ, the first {MOST_TENSORS} are shown")
         return Observed(curves, rows, tuple(self._renamed()), tuple(left_out))
 
     def _keep(self, place: int, names: Sequence[str], found: AnyRow, expected: AnyRow) -> None:

@@ -30,11 +30,6 @@ class Reading:
     positions: Mapping[str, Positions | None]
     left_out: tuple[str, ...]  # sentences
 
-    @property
-    def some(self) -> bool:
-        """Whether some tensor is not read in every row."""
-        return any(found is not None for found in self.positions.values())
-
 
 def is_large(tensors: Sequence[Tensors], rows: Rows) -> bool:
     """Whether some tensors cannot be read in every row."""

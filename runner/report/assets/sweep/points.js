@@ -39,8 +39,8 @@ function conditionsOf(text, columns) {
     const plain = written.startsWith('"') ? written.slice(1, -1) : written;
     const number = Number(plain);
     const wants = column.texts || comparison === "~" ? plain : number;
-    if (!column.texts && comparison !== "~" && Number.isNaN(number)) {
-      return { fault: `${column.name} is a number, and ${plain} is none` };
+    if (!column.texts && comparison !== "~" && (plain.trim() === "" || Number.isNaN(number))) {
+      return { fault: `${column.name} is a number, and ${plain.trim() || "a blank"} is none` };
     }
     found.push((place) => {
       const value = valueOf(column, place);
