@@ -175,15 +175,15 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
             except RuntimeError as error:
                 raise _state_fault(plan, optimizer, error) from error
     _restore_optimizers(plan, steppers, parameters)
-    told: list[Problem] = []
-    batches = open_batches(plan, told)
+    warnings: list[Problem] = []
+    batches = open_batches(plan, warnings)
     trackers = {
         position: Tracker(followed.result, followed.worst)
         for position, instruction in enumerate(plan.program)
         if (followed := followed_by(instruction)) is not None
     }
     state = State(
-        parameters, constants, steppers, {}, [0] * loops, batches=batches, trackers=trackers, warnings=tuple(told)
+        parameters, constants, steppers, {}, [0] * loops, batches=batches, trackers=trackers, warnings=tuple(warnings)
     )
     if plan.loss_scaling is not None:
         first = torch.full((), plan.loss_scaling.init_scale, dtype=torch.float32, device=plan.device)

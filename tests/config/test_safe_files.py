@@ -68,12 +68,12 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(("make", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_only_ordinary_files_within_the_limit_are_read(
-    folder: Folder, victim: Path, make: Callable[[Path], None], told: str
+    folder: Folder, victim: Path, make: Callable[[Path], None], message: str
 ) -> None:
     make(folder.path / "run.json")
-    with pytest.raises(Refused, match=re.escape(told)):
+    with pytest.raises(Refused, match=re.escape(message)):
         folder.read("run.json", 1024)
     assert folder.holds("run.json") is (make is make_sparse)
     assert folder.names() == (["run.json"] if make is make_sparse else [])

@@ -111,13 +111,13 @@ def test_same_file_same_numbers_in_any_process(tmp_path: Path) -> None:
 
 def digest(rows: list[runner.Row]) -> str:
     """A hash of every bit of every row."""
-    told = hashlib.sha256()
+    whole = hashlib.sha256()
     for row in rows:
-        told.update(f"{row.number} {row.step} {row.path} {row.iteration}".encode())
+        whole.update(f"{row.number} {row.step} {row.path} {row.iteration}".encode())
         for column, value in zip(row.columns, row.values, strict=True):
-            told.update(column.name.encode())
-            told.update(b"none" if value is None else value.detach().contiguous().numpy().tobytes())
-    return told.hexdigest()
+            whole.update(column.name.encode())
+            whole.update(b"none" if value is None else value.detach().contiguous().numpy().tobytes())
+    return whole.hexdigest()
 
 
 def digest_in_another_process(folder: Path, hash_seed: str) -> str:

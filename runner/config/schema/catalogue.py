@@ -143,8 +143,8 @@ def _argument(argument: Argument, owner: str) -> Schema:
     else:
         kinds = {_TYPES.get(kind, "string") for kind in argument.type.rstrip("?").split("|")}
         schema = {"type": sorted({*kinds, "string", *(["null"] if argument.type.endswith("?") else [])})}
-    told: Schema = {"description": f"Argument `{argument.name}` of {owner}."}
+    annotations: Schema = {"description": f"Argument `{argument.name}` of {owner}."}
     if argument.default is not None:
         default = ast.literal_eval(argument.default)
-        told["default"] = list(default) if isinstance(default, tuple) else default
-    return described(limits if "enum" in limits else {**schema, **limits}, told)
+        annotations["default"] = list(default) if isinstance(default, tuple) else default
+    return described(limits if "enum" in limits else {**schema, **limits}, annotations)

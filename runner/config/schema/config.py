@@ -104,7 +104,7 @@ def _config() -> Schema:
         "autocast": _autocast(),
         "sweep": sweep(),
     }
-    told = {
+    annotations = {
         **fields,
         "extends": {
             "description": "Config files that this file is merged over. Mappings merge, other values replace those of "
@@ -114,7 +114,7 @@ def _config() -> Schema:
     }
     sections["extends"] = NAMES
     taken = {**fields, **sections}
-    properties = {key: described(or_null(taken[key]), told[key]) for key in TOP_LEVEL_KEYS}
+    properties = {key: described(or_null(taken[key]), annotations[key]) for key in TOP_LEVEL_KEYS}
     return {
         "description": "A training computation: tensors, an expression, optimizers and a program of steps.",
         "type": "object",

@@ -42,7 +42,7 @@ from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
 
 Schema = dict[str, Any]
 
-TOLD = ("description", "default")
+ANNOTATIONS = ("description", "default")
 """Keywords that an editor shows and that check nothing."""
 
 NULL: Schema = {"type": "null"}
@@ -167,26 +167,29 @@ def properties_of(model: type[Frozen]) -> Schema:
     found: Schema = {}
     for name, field in model.model_fields.items():
         key = field.alias or name
-        told = {**schemas[key], "description": field.description}
-        taken = described(FIELDS.get(model, {}).get(key, {part: told[part] for part in told if part != "title"}), told)
-        found[key] = or_null(taken) if told.get("default", ...) is None else taken
+        annotations = {**schemas[key], "description": field.description}
+        taken = described(
+            FIELDS.get(model, {}).get(key, {part: annotations[part] for part in annotations if part != "title"}),
+            annotations,
+        )
+        found[key] = or_null(taken) if annotations.get("default", ...) is None else taken
     return found
 
 
 def described(schema: Schema, by: Schema) -> Schema:
     """Returns a schema with the description and the default of another one, `by`."""
     without = undescribed(schema)
-    told: Schema = {key: by[key] for key in TOLD if key in by}
-    default = told.get("default")
-    if default not in (None, []) and "Default: " not in told["description"]:
-        told["description"] += f" Default: `{json.dumps(default).strip(chr(34))}`."
+    annotations: Schema = {key: by[key] for key in ANNOTATIONS if key in by}
+    default = annotations.get("default")
+    if default not in (None, []) and "Default: " not in annotations["description"]:
+        annotations["description"] += f" Default: `{json.dumps(default).strip(chr(34))}`."
     if "$ref" in without:  # draft 7 ignores keywords next to `$ref`
         without = {"allOf": [without]}
-    return {**told, **without}
+    return {**annotations, **without}
 
 
 def undescribed(schema: Schema) -> Schema:
-    return {key: value for key, value in schema.items() if key not in TOLD}
+    return {key: value for key, value in schema.items() if key not in ANNOTATIONS}
 
 
 def or_null(schema: Schema) -> Schema:
@@ -198,7 +201,7 @@ def or_null(schema: Schema) -> Schema:
     if "type" in schema:
         kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
         return {**schema, "type": [*(kind for kind in kinds if kind != "null"), "null"]}
-    return {**{key: schema[key] for key in TOLD if key in schema}, "anyOf": [undescribed(schema), NULL]}
+    return {**{key: schema[key] for key in ANNOTATIONS if key in schema}, "anyOf": [undescribed(schema), NULL]}
 
 
 def given(*keys: str, then: Schema) -> Schema:

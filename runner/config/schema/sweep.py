@@ -33,9 +33,15 @@ _AXES: Schema = {
 def sweep() -> Schema:
     """The schema of a sweep."""
     union = {"type": "array", "minItems": 1, "items": closed(_space(SpaceDeclaration))}
-    told = properties_of(SweepDeclaration)
-    rest = {"union": union, "where": EXPRESSION, "objective": _objective(), "halving": _halving(), "seed": told["seed"]}
-    return closed(_space(SweepDeclaration) | {key: described(schema, told[key]) for key, schema in rest.items()})
+    annotations = properties_of(SweepDeclaration)
+    rest = {
+        "union": union,
+        "where": EXPRESSION,
+        "objective": _objective(),
+        "halving": _halving(),
+        "seed": annotations["seed"],
+    }
+    return closed(_space(SweepDeclaration) | {key: described(schema, annotations[key]) for key, schema in rest.items()})
 
 
 def _space(model: type[SpaceDeclaration]) -> Schema:
@@ -46,8 +52,8 @@ def _space(model: type[SpaceDeclaration]) -> Schema:
         "random": _replaced(RandomDeclaration, samples=integer(1), draw=_draw()),
         "points": {"anyOf": [{"type": "array", "minItems": 1, "items": point}, {"type": "string"}]},
     }
-    told = properties_of(model)
-    return {key: described(schema, told[key]) for key, schema in forms.items()}
+    annotations = properties_of(model)
+    return {key: described(schema, annotations[key]) for key, schema in forms.items()}
 
 
 def _draw() -> Schema:
@@ -72,6 +78,6 @@ def _halving() -> Schema:
 def _replaced(model: type[Frozen], **fields: Schema) -> Schema:
     """The schema of a model with other schemas for some of its fields."""
     schema = whole(model)
-    told = properties_of(model)
-    schema["properties"] |= {key: described(field, told[key]) for key, field in fields.items()}
+    annotations = properties_of(model)
+    schema["properties"] |= {key: described(field, annotations[key]) for key, field in fields.items()}
     return schema

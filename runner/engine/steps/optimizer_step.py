@@ -100,6 +100,6 @@ def owned(evaluation: Evaluation, results: tuple[Any, ...]) -> tuple[Any, ...]:
     """The results of an evaluation; those that share memory with a weight are copied, because the step writes it."""
     outputs = evaluation.computation.outputs
     return tuple(
-        value.detach().clone() if told.aliases and isinstance(value, Tensor) else value
-        for told, value in zip(outputs, results, strict=True)
+        value.detach().clone() if output.aliases and isinstance(value, Tensor) else value
+        for output, value in zip(outputs, results, strict=True)
     )

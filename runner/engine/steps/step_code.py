@@ -183,8 +183,8 @@ class StepCode:
 
     def own_results(self, evaluation: Evaluation, results: Sequence[str]) -> None:
         """Copy the results that share memory with a weight, before weights are written in place."""
-        for told, result in zip(evaluation.computation.outputs, results, strict=True):
-            if told.aliases and not told.scalar:
+        for computed, result in zip(evaluation.computation.outputs, results, strict=True):
+            if computed.aliases and not computed.scalar:
                 self._lines.append(f"{result} = {result}.detach().clone()")
                 self._owned.add(result)
 
@@ -193,15 +193,15 @@ class StepCode:
         outputs = evaluation.computation.outputs
         columns, names = dict(evaluation.columns), dict(evaluation.kept)
         for output in sorted({*columns, *names}):
-            told, result = outputs[output], results[output]
-            if not told.scalar and result not in self._owned:
-                self._lines.append(f"{result} = {result}.detach(){'.clone()' if told.aliases else ''}")
+            computed, result = outputs[output], results[output]
+            if not computed.scalar and result not in self._owned:
+                self._lines.append(f"{result} = {result}.detach(){'.clone()' if computed.aliases else ''}")
             if output in names:
                 self._lines.append(f"values[{names[output]!r}] = {result}")
             if output in columns:
-                made = f"{self.name(_as_tensor(told.dtype), 'as_tensor')}({result})" if told.scalar else result
-                if told.name in self._binding.plan.partial:
-                    made = f"{self.name(self._binding.defined(told.name), 'defined')}({made})"
+                made = f"{self.name(_as_tensor(computed.dtype), 'as_tensor')}({result})" if computed.scalar else result
+                if computed.name in self._binding.plan.partial:
+                    made = f"{self.name(self._binding.defined(computed.name), 'defined')}({made})"
                 self._row[columns[output]] = made
 
     def function(self) -> Callable[[], tuple[Tensor | None, ...]]:

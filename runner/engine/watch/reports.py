@@ -68,7 +68,7 @@ def index_of(place: int, shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(index))
 
 
-def told(name: str, tensor: Tensor, source: str = "") -> str:
+def described(name: str, tensor: Tensor, source: str = "") -> str:
     """Describes a non-finite tensor: `h` is nan at [1, 2], from `log(x)`: 1 nan of 8 elements."""
     flat = tensor.detach().reshape(-1)
     nans, infinities = torch.isnan(flat), torch.isinf(flat)
@@ -137,12 +137,17 @@ class Replayable:
         origin = self._replayed(computation, find)
         name = f"{parameter}.grad"
         if origin is None:
-            return at_step(plan, state, told(name, tensor), f"scale the objective down; {GO_ON}")
+            return at_step(plan, state, described(name, tensor), f"scale the objective down; {GO_ON}")
         if origin.masked is not None:
             return _of_masked(self.binding, computation, origin, name, tensor, origin.masked)
         hint = _OF_DERIVATIVES.get(_operation(origin), GO_ON)
         return _placed(
-            plan, state, computation, origin, lambda text: told(name, tensor, f", from the derivative of {text}"), hint
+            plan,
+            state,
+            computation,
+            origin,
+            lambda text: described(name, tensor, f", from the derivative of {text}"),
+            hint,
         )
 
     def _computed(self) -> tuple[Computation, list[Any]]:
@@ -186,17 +191,17 @@ def value_problem(
     """Builds the report for a non-finite value, at its origin; it names the first named value that is non-finite."""
     plan, state = binding.plan, binding.state
     if origin is None:
-        return at_step(plan, state, told(name, tensor), GO_ON)
+        return at_step(plan, state, described(name, tensor), GO_ON)
     if origin.name is not None and origin.value is not None:
         name, tensor = origin.name, origin.value
     if origin.input is not None:
         return _of_input(binding, origin.input, name, tensor)
     if "ratio" in origin.node.meta:
-        message = f"{told(name, tensor, ': the sum of its `over` is 0')} {where(plan, state)}"
+        message = f"{described(name, tensor, ': the sum of its `over` is 0')} {where(plan, state)}"
         hint = "leave no batch without samples that count, or draw larger ones"
         return plan.config.document.problem(("objectives", origin.node.meta["ratio"], "over"), message, hint)
     hint = _OF_VALUES.get(_operation(origin), f"lower the learning rate, or make what it is given smaller; {GO_ON}")
-    return _placed(plan, state, computation, origin, lambda text: told(name, tensor, f", from {text}"), hint)
+    return _placed(plan, state, computation, origin, lambda text: described(name, tensor, f", from {text}"), hint)
 
 
 def assigned_problem(
@@ -214,7 +219,7 @@ def assigned_problem(
     origin = seeded(plan, computation, stream_seed(plan.seed, "expression", "", state.evaluations - later), find)
     target = argument.targets[position]
     if origin is None or origin.input is not None:
-        message = f"{told(target, tensor)} {where(plan, state)}"
+        message = f"{described(target, tensor)} {where(plan, state)}"
         return plan.config.document.problem(argument.config_paths[position], message, GO_ON)
     return value_problem(binding, computation, target, tensor, replace(origin, name=None))
 
@@ -227,7 +232,7 @@ def evaluated_problem(
     batches = state.batches[argument.source]
     before = batches.taken, batches.seen
     if result.output is None:
-        return at_step(plan, state, told(result.name, mean), GO_ON)
+        return at_step(plan, state, described(result.name, mean), GO_ON)
     divided: Problem | None = None
     variants = dict(argument.evaluation.variants)
     column = argument.evaluation.batches[0][0]
@@ -250,7 +255,7 @@ def evaluated_problem(
         batches.taken, batches.seen = before
     if divided is not None:
         return divided
-    return at_step(plan, state, told(result.name, mean), GO_ON)
+    return at_step(plan, state, described(result.name, mean), GO_ON)
 
 
 def _read(binding: Binding, name: str, loops: Sequence[int], sources: Mapping[str, str] = NOTHING) -> Any:
@@ -270,12 +275,12 @@ def _of_input(binding: Binding, given: str, name: str, tensor: Tensor, found: Te
             spoilt = (~torch.isfinite(column)).reshape(len(column), -1).any(1).nonzero()
             if len(spoilt):
                 sample = batches.sample(int(spoilt[0]))
-                message = told(name, tensor, f", from sample {sample} of `{given}` in `{source}`")
+                message = described(name, tensor, f", from sample {sample} of `{given}` in `{source}`")
                 hint = "clean it, or replace it with `nan_to_num`"
                 return document.problem(declared[given].path, f"{message} {where(plan, state)}", hint)
     role = plan.tensors[given].role + "s" if given in plan.tensors else "steps"
     end = "" if found is None else f", which is {_first(found)}"
-    message = told(name, tensor, f", from the {role.removesuffix('s')} `{given}`{end}")
+    message = described(name, tensor, f", from the {role.removesuffix('s')} `{given}`{end}")
     return document.problem((role, given), f"{message} {where(plan, state)}", GO_ON, key=True)
 
 
@@ -291,7 +296,7 @@ def _of_masked(
         return replace(problem, hint=_MASK_BOTH.format(origin.input))
 
     def message(text: str) -> str:
-        return told(name, tensor, f", from {text}, which is {_first(masked)}")
+        return described(name, tensor, f", from {text}, which is {_first(masked)}")
 
     return _placed(binding.plan, binding.state, computation, origin, message, _MASK_BOTH.format("x"))
 

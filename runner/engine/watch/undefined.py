@@ -22,13 +22,13 @@ class Undefined:
         report: called with the warning.
     """
 
-    __slots__ = ("_plan", "_report", "_state", "_told")
+    __slots__ = ("_plan", "_report", "_reported", "_state")
 
     def __init__(self, plan: Plan, state: State, report: Report) -> None:
         self._plan = plan
         self._state = state
         self._report = report
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def without(self, name: str) -> Callable[[Any], Any]:
         """A function that returns a value of a metric, or None for NaN.
@@ -40,8 +40,8 @@ class Undefined:
         def defined(value: Any) -> Any:
             if not isinstance(value, Tensor) or not value.is_floating_point() or not bool(value.isnan().all()):
                 return value
-            if name not in self._told:
-                self._told.add(name)
+            if name not in self._reported:
+                self._reported.add(name)
                 self._report(self._problem(name))
             return None
 

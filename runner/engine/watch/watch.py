@@ -20,8 +20,8 @@ from runner.engine.watch.reports import (
     as_warning,
     assigned_problem,
     at_step,
+    described,
     evaluated_problem,
-    told,
     where,
 )
 from runner.errors import HealthWarning, Problem
@@ -218,7 +218,7 @@ class Watch:
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
             if name in held:
                 return of_weight(name, tensor, results)
-            return at_step(plan, state, told(name, tensor, ", in a later evaluation of the step"), LOWER)
+            return at_step(plan, state, described(name, tensor, ", in a later evaluation of the step"), LOWER)
 
         whole = Target(gradients=binding.parameters(gradients), weights=binding.parameters(held))
         quick = replace(self._stepped(binding, optimizers), gradients=whole.gradients)
@@ -242,7 +242,9 @@ class Watch:
 
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
             optimizer = plan.optimizers[holders[name]]
-            message = told(name, tensor, f", after step {state.steppers[optimizer.name].steps} of `{optimizer.kind}`")
+            message = described(
+                name, tensor, f", after step {state.steppers[optimizer.name].steps} of `{optimizer.kind}`"
+            )
             return plan.config.document.problem(optimizer.path, f"{message} {where(plan, state)}", LOWER)
 
         return find
@@ -252,7 +254,7 @@ class Watch:
         plan, state = self._plan, self._state
 
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
-            message = told(name, tensor, ", and the gradients are finite")
+            message = described(name, tensor, ", and the gradients are finite")
             return at_step(plan, state, message, f"scale the objective down; {GO_ON}")
 
         look = self._look(Target(((NORM_COLUMN, 0),)), find, [_NORM])
@@ -279,7 +281,7 @@ class Watch:
         def of_target(name: str, tensor: Tensor, results: Results) -> Problem:
             path = argument.config_paths[positions[name]]
             dtype = dtype_name(tensor.dtype)
-            message = f"{told(name, tensor, f', written as {dtype}')} {where(plan, state)}"
+            message = f"{described(name, tensor, f', written as {dtype}')} {where(plan, state)}"
             return plan.config.document.problem(path, message, GO_ON)
 
         computed = [(name, positions[name]) for name in watched if has_elements(outputs[positions[name]])]
@@ -296,7 +298,7 @@ class Watch:
         def find(name: str, tensor: Tensor, means: Results) -> Problem:
             return evaluated_problem(binding, argument, loops, argument.results[results[name]], tensor)
 
-        return self._look(Target(tuple(results.items())), find, [result.told for result in argument.results])
+        return self._look(Target(tuple(results.items())), find, [result.inferred for result in argument.results])
 
     # checking
 
@@ -333,7 +335,7 @@ class Watch:
 
     def _initial(self, name: str, tensor: Tensor, results: Results) -> Problem:
         hint = f"start from finite values; {GO_ON}"
-        message = f"{told(name, tensor, ', an initial value')} {where(self._plan, self._state)}"
+        message = f"{described(name, tensor, ', an initial value')} {where(self._plan, self._state)}"
         return self._plan.config.document.problem(("parameters", name), message, hint)
 
     # rows that are checked together

@@ -174,7 +174,7 @@ class Whole:
 class Result:
     """One value of an `evaluate` step, over all samples."""
 
-    told: Output  # its shape in one batch
+    inferred: Output  # its shape in one batch
     name: str  # "test.loss"
     dtype: torch.dtype
     column: int | None  # None: not logged

@@ -25,7 +25,7 @@ from runner.plan.program.wholes import declared_whole, gathered_bytes, gathering
 class Where:
     """Where a requested value is: an output of the evaluation, of `derived`, or of one of the `wholes`."""
 
-    told: Output  # its dtype and shape
+    inferred: Output  # its dtype and shape
     output: int | None = None
     derived: int | None = None
     whole: int | None = None

@@ -208,22 +208,21 @@ def _evaluate(context: StepContext, step: models.Step, argument: models.Evaluate
     for value in wanted:
         found = pooled.places[value]
         column = f"{name}.{value}"
-        if found.told.shape is None or column not in values.results:
-            if found.told.shape is None:
+        if found.inferred.shape is None or column not in values.results:
+            if found.inferred.shape is None:
                 message = f"`{value}` has a different shape in every batch, and no mean over them"
                 values.faults.add(path, message, "reduce it with `.mean()`", key=True)
             if column not in values.results:  # the problem was already reported
                 return None
         example = values.results[column]
-        if found.whole is not None and found.told.shape != example.shape:
-            message = (
-                f"`{value}` has the shape {found.told.shape} over all samples, and {tuple(example.shape)} in a batch"
-            )
+        if found.whole is not None and found.inferred.shape != example.shape:
+            shapes = f"{found.inferred.shape} over all samples, and {tuple(example.shape)} in a batch"
+            message = f"`{value}` has the shape {shapes}"
             values.faults.add(("metrics", value), message, "reduce it: `.mean()` or `.max()`", key=True)
         partial = value in at_times
         results.append(
             Result(
-                found.told,
+                found.inferred,
                 column,
                 example.dtype,
                 positions.get(column),

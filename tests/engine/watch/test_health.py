@@ -1,4 +1,4 @@
-"""Rules of health: each is told once for each parameter, with what was measured, and costs nothing where it is off."""
+"""Rules of health: each warns once for each parameter, with what was measured, and costs nothing where it is off."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.errors import HealthWarning
 from tests.engine.running import compiled, same
 
 
-def told(text: str, base: Path | str = ".") -> list[str]:
+def reported(text: str, base: Path | str = ".") -> list[str]:
     """The warnings of a run, each without the place it points to."""
     plan = compiled(text, base)
     with warnings.catch_warnings(record=True) as caught:
@@ -36,7 +36,7 @@ health: {%s}
 
 
 def test_a_vanishing_gradient_is_told_once_and_counted() -> None:
-    assert told(TRAINING % ("(x * 1e-4).sum() + y.sum() + z", "0.1", "4", "vanishing_gradient: least")) == [
+    assert reported(TRAINING % ("(x * 1e-4).sum() + y.sum() + z", "0.1", "4", "vanishing_gradient: least")) == [
         # the norm of two gradients of 1e-4
         "vanishing-gradient: `x.grad` has the norm 0.000141, below 0.001 (row 1, repeat[1].train)\n"
         "      = look at what saturates between `x` and the objective, or start it from larger values",
@@ -47,7 +47,7 @@ def test_a_vanishing_gradient_is_told_once_and_counted() -> None:
 
 def test_an_exploding_gradient_is_told_for_each_parameter() -> None:
     steps = "[backward, backward]"  # 2, 0, 10 in the first, and twice that after the second
-    assert told(TRAINING % ("x[0] * 2 + y.sum() * 0 + z * 10", "0.1", steps, "exploding_gradient: 3")) == [
+    assert reported(TRAINING % ("x[0] * 2 + y.sum() * 0 + z * 10", "0.1", steps, "exploding_gradient: 3")) == [
         "exploding-gradient: `z.grad` has the norm 10, above 3 (row 1, 1.backward)\n"
         "      = clip it (`clip_grad_norm`), or start `z` from smaller values",
         "exploding-gradient: `x.grad` has the norm 4, above 3 (row 2, 2.backward)\n"
@@ -59,11 +59,11 @@ def test_an_exploding_gradient_is_told_for_each_parameter() -> None:
 
 def test_the_gradient_that_is_measured_is_the_clipped_one() -> None:
     steps = "[{train: {clip_grad_norm: 1}}]"
-    assert told(TRAINING % ("x.sum() * 100 + y.sum() + z", "0.1", steps, "exploding_gradient: 3")) == []
+    assert reported(TRAINING % ("x.sum() * 100 + y.sum() + z", "0.1", steps, "exploding_gradient: 3")) == []
 
 
 def test_a_parameter_that_does_not_change_is_told_after_so_many_updates() -> None:
-    found = told(TRAINING % ("x.sum() * (iteration % 4 == 0) + y.sum() * 0 + z", "0.1", "8", "unchanged: 3"))
+    found = reported(TRAINING % ("x.sum() * (iteration % 4 == 0) + y.sum() * 0 + z", "0.1", "8", "unchanged: 3"))
     assert found == [
         "unchanged: `x` has not changed in 3 updates in a row (row 3, repeat[3].train)\n"
         "      = see that the objective depends on `x`, or freeze it: `requires_grad: false`",
@@ -77,7 +77,7 @@ def test_a_parameter_that_does_not_change_is_told_after_so_many_updates() -> Non
 
 
 def test_one_update_that_changes_nothing_may_be_too_many() -> None:
-    found = told(TRAINING % ("x.sum() + y.sum() + z", "0.1 * (t - 1)", "[backward, step]", "unchanged: 1"))
+    found = reported(TRAINING % ("x.sum() + y.sum() + z", "0.1 * (t - 1)", "[backward, step]", "unchanged: 1"))
     assert [text.partition(" (")[0] for text in found] == [
         f"unchanged: `{name}` has not changed in 1 update in a row" for name in "xyz"
     ]
@@ -86,7 +86,7 @@ def test_one_update_that_changes_nothing_may_be_too_many() -> None:
 @pytest.mark.parametrize("steps", ["[train]", "[backward, step]"])
 def test_the_update_ratio_is_told_on_both_sides(steps: str) -> None:
     # updates: 0.1 * (0.01, 0.01), 0.1 * 10, 0.1 * 1 of norms 5, 0.5, 2
-    found = told(TRAINING % ("x.sum() * 0.01 + y.sum() * 10 + z", "0.1", steps, "update_ratio: [least, 0.5]"))
+    found = reported(TRAINING % ("x.sum() * 0.01 + y.sum() * 10 + z", "0.1", steps, "update_ratio: [least, 0.5]"))
     row, path = ("1", "train") if steps == "[train]" else ("2", "2.step")
     assert found == [
         f"update-ratio: the update of `x` is 0.000283 of its norm, below 0.001 (row {row}, {path})\n"
@@ -98,7 +98,7 @@ def test_the_update_ratio_is_told_on_both_sides(steps: str) -> None:
 
 def test_a_parameter_that_is_zero_has_no_update_ratio() -> None:
     text = TRAINING.replace("[3.0, 4.0]", "[0.0, 0.0]")
-    assert told(text % ("x.sum() + (y * 0.1).sum() + z * 0.1", "0.1", "[train]", "update_ratio: [1e-6, 0.5]")) == []
+    assert reported(text % ("x.sum() + (y * 0.1).sum() + z * 0.1", "0.1", "[train]", "update_ratio: [1e-6, 0.5]")) == []
 
 
 @pytest.mark.parametrize("optimizer", ["{lbfgs: {max_iter: 2}}", '{rule: {update: "param = param - 0.1 * grad"}}'])
@@ -110,7 +110,7 @@ optimizer: {optimizer}
 steps: [train, backward, step]
 health: {{exploding_gradient: 9e4, update_ratio: [1e-9, 1e-8]}}
 """
-    found = told(text)
+    found = reported(text)
     assert "exploding-gradient: `x.grad` has the norm 1e+05, above 9e+04 (row 1, 1.train)" in found[0]
     assert "update-ratio: the update of `x` is " in found[1]
 
@@ -127,7 +127,7 @@ steps:
   - train: {optimizer: first}
 health: {update_ratio: [0, 1], unchanged: 1}
 """
-    assert [found.partition("\n")[0] for found in told(text)] == [
+    assert [found.partition("\n")[0] for found in reported(text)] == [
         "unchanged: `y` has not changed in 1 update in a row (row 1, 1.train)",
         "update-ratio: the update of `x` is 10 of its norm, above 1 (row 2, 2.train)",
     ]
@@ -170,7 +170,7 @@ def test_a_nan_is_left_to_the_watch() -> None:
         "2",
         "update_ratio: [1e-9, 1e9], vanishing_gradient: 1e-9",
     )
-    assert told(text + "on_nonfinite: ignore\n") == []
+    assert reported(text + "on_nonfinite: ignore\n") == []
 
 
 DEEP = """\
@@ -210,7 +210,7 @@ def test_a_gradient_that_vanishes_in_one_layer_of_ten_is_told_of_that_layer(engi
     assert whole > 1e-6
     assert [number for number, norm in enumerate(parts) if norm < 1e-6] == [1]
     action = "      = look at what saturates between `w[1]` and the objective, or start it from larger values"
-    assert told(text) == [
+    assert reported(text) == [
         f"vanishing-gradient: `w[1].grad` has the norm {parts[1]:.3g}, below 1e-06 (row 1, repeat[1].train)\n{action}",
         f"vanishing-gradient: it held for `w[1]` in 2 more steps\n{action}",
     ]
@@ -219,7 +219,7 @@ def test_a_gradient_that_vanishes_in_one_layer_of_ten_is_told_of_that_layer(engi
 def test_of_many_slices_a_rule_reports_the_first_by_name() -> None:
     scale = "[1" + ", 1.0e-9" * 9 + "]"
     text = DEEP % ("eager", scale, 1e-3, 2, "vanishing_gradient: 1e-6")
-    found = [line.partition("\n")[0] for line in told(text)]
+    found = [line.partition("\n")[0] for line in reported(text)]
     assert [line.partition("`")[2].partition("`")[0] for line in found[:8]] == [f"w[{n}].grad" for n in range(1, 9)]
     assert found[8] == (
         "vanishing-gradient: it applies to more than 8 slices of `w`; the others are not reported "
@@ -230,7 +230,7 @@ def test_of_many_slices_a_rule_reports_the_first_by_name() -> None:
 
 def test_a_rule_that_applies_to_every_slice_is_told_of_the_whole() -> None:
     text = DEEP % ("eager", "[" + ", ".join(["1.0e-9"] * 10) + "]", 1e-3, 1, "vanishing_gradient: 1e-6, unchanged: 1")
-    found = told(text)
+    found = reported(text)
     assert [line.partition("`")[2].partition("`")[0] for line in found] == ["w.grad", "w"]
 
 
@@ -238,15 +238,15 @@ def test_a_rule_that_applies_to_the_whole_alone_is_told_of_the_whole() -> None:
     text = DEEP % ("eager", "[" + ", ".join(["1"] * 10) + "]", 1e-3, 1, "exploding_gradient: %r")
     whole, parts = norms_by_hand(text % 1.0)
     assert max(parts) < whole
-    (found,) = told(text % ((whole + max(parts)) / 2))
+    (found,) = reported(text % ((whole + max(parts)) / 2))
     assert f"`w.grad` has the norm {whole:.3g}, above" in found
     first, second = sorted(parts)[-2:]
-    (found,) = told(text % ((first + second) / 2))
+    (found,) = reported(text % ((first + second) / 2))
     assert f"`w[{parts.index(second)}].grad` has the norm {second:.3g}, above" in found
 
 
 def test_an_update_is_told_of_the_slices_that_it_leaves_or_moves_too_far() -> None:
-    assert told(DEEP % ("eager", VANISHING, 1e-3, 3, "unchanged: 2, update_ratio: [1.0e-9, 0.1]")) == [
+    assert reported(DEEP % ("eager", VANISHING, 1e-3, 3, "unchanged: 2, update_ratio: [1.0e-9, 0.1]")) == [
         "update-ratio: the update of `w[1]` is 0 of its norm, below 1e-09 (row 1, repeat[1].train)\n"
         "      = raise the learning rate of `w`, which its slices share",
         "unchanged: `w[1]` has not changed in 2 updates in a row (row 2, repeat[2].train)\n"
@@ -255,7 +255,7 @@ def test_an_update_is_told_of_the_slices_that_it_leaves_or_moves_too_far() -> No
         "      = raise the learning rate of `w`, which its slices share",
         "unchanged: it held for `w[1]` in 1 more step\n      = see that the objective depends on `w[1]`",
     ]
-    far = told(DEEP % ("eager", VANISHING, 0.1, 1, "update_ratio: [0, 0.05]"))
+    far = reported(DEEP % ("eager", VANISHING, 0.1, 1, "update_ratio: [0, 0.05]"))
     assert far
     assert all("`w[1]`" not in line for line in far)
     assert all(line.endswith("= lower the learning rate of `w`, which its slices share") for line in far)
@@ -269,7 +269,7 @@ optimizer: {sgd: {lr: 0.1}}
 steps: 1
 health: {vanishing_gradient: 1.0e-3}
 """
-    assert [line.partition("`")[2].partition("`")[0] for line in told(text)] == ["w[0,1].grad", "w[0,2].grad"]
+    assert [line.partition("`")[2].partition("`")[0] for line in reported(text)] == ["w[0,1].grad", "w[0,2].grad"]
 
 
 def test_compile_refuses_health_whatever_is_stacked() -> None:

@@ -9,7 +9,7 @@ import pytest
 import runner
 
 
-def told(
+def reported(
     expression: str, tmp_path: Path, constants: str = "{}", parameters: str = "w: {shape: [2], init: ones}"
 ) -> str:
     lines = "".join(f"  {line}\n" for line in expression.splitlines())
@@ -27,7 +27,7 @@ LOGITS = "{x: [1000.0, 1.0]}"
 
 
 def test_a_softmax_by_hand_blames_what_overflowed(tmp_path: Path) -> None:
-    assert told(SOFTMAX, tmp_path, LOGITS) == (
+    assert reported(SOFTMAX, tmp_path, LOGITS) == (
         "4:7 `e` is inf at [0], from `exp(w * x)`: 1 inf of 2 elements (row 1, repeat[1].train)"
         " = keep what it is given small: `logsumexp`, `softmax`"
     )
@@ -50,7 +50,7 @@ def test_a_softmax_by_hand_blames_what_overflowed(tmp_path: Path) -> None:
 def test_an_overflow_that_became_finite_is_named_unless_it_was_masked(
     expression: str, place: str, operation: str, tmp_path: Path
 ) -> None:
-    found = told(expression, tmp_path, LOGITS if "x" in expression.replace("exp", "") else "{}")
+    found = reported(expression, tmp_path, LOGITS if "x" in expression.replace("exp", "") else "{}")
     assert found.startswith(place + " ")
     assert f"from `{operation}`" in found
 
@@ -60,13 +60,13 @@ BOTH = "its derivative is 0 times that: also mask it before, `where(isfinite({0}
 
 
 def test_a_gradient_of_what_is_masked_names_the_constant_and_its_element(tmp_path: Path) -> None:
-    found = told(MASKED, tmp_path, "{y: [nan, 1.0, 2.0], x: [1.0, 2.0, 3.0]}", "w: {shape: [1], init: ones}")
+    found = reported(MASKED, tmp_path, "{y: [nan, 1.0, 2.0], x: [1.0, 2.0, 3.0]}", "w: {shape: [1], init: ones}")
     message = "`w.grad` is nan, from the constant `y`, which is nan at [0] (row 1, repeat[1].train)"
     assert found == f"2:13 {message} = {BOTH.format('y')}"
 
 
 def test_a_gradient_of_what_is_masked_names_the_operation_that_made_it(tmp_path: Path) -> None:
-    found = told(
+    found = reported(
         "d = log(x)\n" + MASKED.replace("- y", "- d").replace("isnan(y)", "isnan(d)"), tmp_path, "{x: [-1.0, 1.0]}"
     )
     assert found.startswith("4:7 `w.grad` is nan at [0], from `log(x)`, which is nan at [0]: 1 nan of 2 elements")
@@ -90,7 +90,7 @@ def test_a_gradient_of_what_is_masked_names_the_sample(tmp_path: Path) -> None:
 
 
 def test_a_derivative_that_is_infinite_is_still_blamed_on_itself(tmp_path: Path) -> None:
-    found = told("loss = sqrt(w - 1).sum()", tmp_path)
+    found = reported("loss = sqrt(w - 1).sum()", tmp_path)
     assert "from the derivative of `sqrt(w - 1)`" in found
     assert found.endswith("its derivative is infinite at 0: add a small number to what it is given")
 

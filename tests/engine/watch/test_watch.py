@@ -1,4 +1,4 @@
-"""The first value, gradient or weight that is not finite ends the run, and is told with what made it so."""
+"""The first value, gradient or weight that is not finite ends the run, and the error names what made it so."""
 
 from __future__ import annotations
 
