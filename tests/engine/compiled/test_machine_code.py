@@ -90,7 +90,8 @@ def test_a_compiler_that_does_not_know_the_processor_is_probed_after_it_fails(tm
     environment = {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     text = TEXT.replace("RATE", "0.1")
     done = steprun_process("-", "--no-record", "--json", stdin=text, cwd=tmp_path, environment=environment)
-    assert (done.code, done.err) == (0, "")
+    said = [line for line in done.err.splitlines() if "No CUDA runtime" not in line]  # of a build for CUDA
+    assert (done.code, said) == (0, [])
     last = json.loads(done.out.splitlines()[-1])
     assert last["w"] == pytest.approx([3.0 * 0.9**40, -2.0 * 0.9**40], rel=1e-13)
     calls = (tmp_path / "calls.txt").read_text(encoding="utf-8").splitlines()

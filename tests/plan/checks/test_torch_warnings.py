@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import runner
+from runner.catalogue.versions import absence
 from tests.tables import over
 
 PARAMETERS = "parameters: {x: {shape: [2, 2], init: [[2.0, 0.5], [0.5, 1.0]]}}\n"
@@ -59,7 +60,7 @@ def test_a_warning_of_torch_is_reported_at_its_operation(text: str, path: str, l
     assert warning.hint
 
 
-@pytest.mark.skipif(not hasattr(torch, "cholesky"), reason="this torch has no `cholesky` that it warns of")
+@pytest.mark.skipif(absence("torch.cholesky", torch.__version__) is not None, reason="this torch warns of no operation")
 def test_what_torch_warns_of_once_in_a_process_is_reported_of_every_plan() -> None:
     text = f"{PARAMETERS}expression: f = torch.cholesky(x).sum()\n{STEPS}"
     first, second = (runner.compile(runner.loads(text)).warnings for _ in range(2))
