@@ -28,12 +28,13 @@ function conditionsOf(text, columns) {
   const found = [];
   let rest = text.trim();
   while (rest) {
-    const column = byLength.find((each) => rest.startsWith(each.name) && /^\s*[<>=!~]/.test(rest.slice(each.name.length)));
+    const left = rest;
+    const column = byLength.find((each) => left.startsWith(each.name) && /^\s*[<>=!~]/.test(left.slice(each.name.length)));
     if (!column) {
       const names = columns.map((each) => each.name).join(", ");
       return { fault: `write a column, a comparison and a value, such as rank <= 10; columns are ${names}` };
     }
-    const part = rest.slice(column.name.length).match(/^\s*(<=|>=|!=|==|=|<|>|~)\s*("[^"]*"|.*?)\s*(?:(?:,|\sand\s)\s*|$)/s);
+    const part = left.slice(column.name.length).match(/^\s*(<=|>=|!=|==|=|<|>|~)\s*("[^"]*"|.*?)\s*(?:(?:,|\sand\s)\s*|$)/s);
     if (!part || part[2] === "") return { fault: `a value is missing after ${column.name}` };
     const [whole, comparison, written] = part;
     const plain = written.startsWith('"') ? written.slice(1, -1) : written;
@@ -46,7 +47,7 @@ function conditionsOf(text, columns) {
       const value = valueOf(column, place);
       return value !== null && TESTS[comparison](value, wants);
     });
-    rest = rest.slice(column.name.length + whole.length).trim();
+    rest = left.slice(column.name.length + whole.length).trim();
   }
   return { conditions: found };
 }
