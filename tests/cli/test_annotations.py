@@ -56,7 +56,9 @@ def test_an_annotation_is_escaped_as_github_asks(
 
 
 def test_a_fault_of_an_override_names_it_and_no_file(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("parameters: {w: 1.0}\nexpression: loss = w ** 2\noptimizer: {sgd: {lr: 0.1}}\nsteps: 1\n")
+    (tmp_path / "a.yaml").write_text(
+        "parameters: {w: 1.0}\nexpression: loss = w ** 2\noptimizer: {sgd: {lr: 0.1}}\nsteps: 1\n"
+    )
     done = steprun("a.yaml", "--format", "github", "stepz=1", cwd=tmp_path)
     assert done.code == 2
     assert done.err == (

@@ -52,7 +52,7 @@ function conditionsOf(text, columns) {
   return { conditions: found };
 }
 
-function makePoints({ count, columns, sweep, minimize }) {
+function makePoints({ count, columns, sweep, minimize, objective }) {
   const listeners = [];
   const column = (name) => columns.find((each) => each.name === name);
   const page = {
@@ -61,7 +61,7 @@ function makePoints({ count, columns, sweep, minimize }) {
     sweep,
     minimize,
     axes: columns.filter((each) => each.kind === "axis"),
-    objective: column("objective") ?? columns.find((each) => each.kind === "result" && each.numbers),
+    objective: column(objective) ?? columns.find((each) => each.kind === "result" && each.numbers),
     order: Array.from({ length: count }, (_, place) => place),
     shown: Array.from({ length: count }, (_, place) => place),
     chosen: count ? 0 : null,
@@ -111,8 +111,10 @@ function makePoints({ count, columns, sweep, minimize }) {
 
 function said(page, place) {
   const values = page.axes.map((axis) => `${axis.name} ${textOf(axis, place)}`);
-  const objective = page.objective ? `${page.objective.name} ${textOf(page.objective, place) || "not measured"}` : "";
-  return `point ${page.number(place)}: ${[...values, objective].filter(Boolean).join(", ")}`;
+  const own = page.column("objective");
+  const results = [page.objective, own === page.objective ? null : own].filter(Boolean);
+  const texts = results.map((each) => `${each.name} ${textOf(each, place) || "not measured"}`);
+  return `point ${page.number(place)}: ${[...values, ...texts].join(", ")}`;
 }
 
 function chooser(page) {
