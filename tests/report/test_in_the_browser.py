@@ -267,7 +267,7 @@ def evil_sections(number: int, evil: str) -> tuple[Section, ...]:
     values = numpy.asarray([1, 2, 4], dtype=numpy.float32)
     curve = {"name": evil, "rows": rows, "values": values, "visible": True, "last": evil}
     node = {"label": evil, "kind": "operation", "name": evil, "shape": evil, "from": []}
-    graph = {"objective": evil, "nodes": [node], "left": 0, "flows": [[[evil, evil]]] * 3, "computed": [True] * 3}
+    graph = {"objective": evil, "nodes": [node], "left": 0, "flows": [[[evil, evil]]] * 3, "states": [evil] * 3}
     tensor = {"name": evil, "role": evil, "kind": evil, "values": [evil] * 3, "changed": [1] * 3, "by": [evil] * 3}
     heat = {"title": evil, "names": [evil], "starts": rows, "ends": rows, "values": values}
     band = {"name": evil, "kind": evil, "labels": [evil] * 3, "rows": rows, "values": numpy.tile(values, 3)}

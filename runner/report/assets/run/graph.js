@@ -2,11 +2,6 @@
 
 const BOX = { width: 176, height: 74, across: 40, down: 14 };
 
-const OWN =
-  "The value of each node, and ∂, its gradient, in this step alone. " +
-  "`.grad` in the table adds up until `zero_grad`.";
-const RECORDED = "Values of this row as the log has them; this step computes no gradients of inner operations.";
-
 function cut(text, length) {
   return text.length > length ? `${text.slice(0, length - 1)}…` : text;
 }
@@ -53,11 +48,8 @@ function graphView(graph, page) {
   const state = make("p", { class: "note", "aria-live": "polite" });
   function update() {
     const flow = graph.flows[page.at()];
-    const computed = graph.computed[page.at()];
-    const before = page.rows[page.at()].step === "train" ? " The weights are those before the step." : "";
     const any = flow.some(([value]) => value !== null);
-    if (computed) state.textContent = `${OWN}${before}`;
-    else state.textContent = any ? RECORDED : "This row has no values.";
+    state.textContent = any ? graph.states[page.at()] : `This row has no values. ${graph.states[page.at()]}`;
     cells.forEach((cell, place) => {
       const [value, gradient] = flow[place];
       cell.value.textContent = value === null ? "" : brief(value, 23);

@@ -12,6 +12,7 @@ from runner.language.graph.computation import extract
 from runner.plan import Plan
 from runner.report.markup import joined, paragraph
 from runner.report.reading.curves import Curve
+from runner.report.reading.rows import Step
 from runner.report.reading.tensors import Measured
 from runner.report.run.numbers import kind_text, number, written
 from runner.report.run.stepping.graph import MOST_NODES, Node, nodes_of
@@ -24,6 +25,20 @@ MOST_GRAPHS = 6
 """The most objectives whose graphs are drawn."""
 
 _ROLES = {"weight": "weight", "gradient": "gradient", "state": "state", "value": "value", "norm": "value"}
+_OWN = (
+    "The value of each node, and ∂, its gradient, in this step alone. `.grad` in the table adds up until `zero_grad`."
+)
+_BEFORE = "The weights are those before the step."
+_COMPUTED: Mapping[str, str] = {
+    "forward": "The value of each node in this step.",
+    "backward": _OWN,
+    "train": f"{_OWN} {_BEFORE}",
+    "first": f"{_OWN} {_BEFORE} L-BFGS then computes the objective of others, which the log does not have.",
+}
+_LOGGED = "Values of this row as the log has them."
+_WITHOUT = "Inner values and gradients cannot be computed again:"
+_RECORDED = "Values of this row as the log has them; this step computes no gradients of inner operations."
+
 _SAME, _CHANGED, _UNKNOWN = 0, 1, 2
 
 
@@ -158,10 +173,22 @@ def _graphs(subject: Subject, plan: Plan, found: Replays) -> list[dict[str, Any]
                     _recorded(tensors, subject.numbers, nodes, position) if flow is None else flow
                     for flow, position in zip(flows, positions, strict=True)
                 ],
-                "computed": [flow is not None for flow in flows],
+                "states": [
+                    _state(found, step, flow is not None) for step, flow in zip(subject.steps, flows, strict=True)
+                ],
             }
         )
     return graphs
+
+
+def _state(found: Replays, step: Step, computed: bool) -> str:
+    """What the values of a graph are in one row, as sentences."""
+    if computed:
+        return _COMPUTED[found.flows[step.position].kind]
+    reason = found.reasons.get(step.position)
+    if reason is None and not found.flows and not found.reasons and step.step in _COMPUTED:
+        reason = found.reason
+    return _RECORDED if reason is None else f"{_LOGGED} {_WITHOUT} {reason}."
 
 
 def _flow(nodes: tuple[Node, ...], objective: str, found: Replayed | None) -> list[list[str | None]] | None:
