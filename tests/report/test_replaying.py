@@ -202,9 +202,7 @@ REASONS = {
         "STEPS", "{repeat: {times: 9, steps: [train]}}"
     )
     + "log: {every: 3}\n",
-    "a step with micro-batches computes its objective several times": NETWORK.replace(
-        "train", "{train: {accumulate: 2}}"
-    ),
+    "a step with micro-batches computes its objective several times": NETWORK,
 }
 
 
