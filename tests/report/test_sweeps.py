@@ -99,7 +99,7 @@ def test_points_are_ranked_by_the_mean_over_the_axes_of_the_objective(folds: Pat
     assert "minimize loss, last, mean over power" in head
     rows = section(folds, "means").text.split("<tr>")[2:]
     assert [float(row.split("</td><td>")[1]) for row in rows[:3]] == means.index.tolist()
-    assert "</td><td></td><td></td><td>2</td>" in rows[3]
+    assert "</td><td></td><td></td><td>2, 2 without an objective</td>" in rows[3]
 
 
 def test_results_and_the_summary_name_the_best_mean_too(folds: Path) -> None:

@@ -15,7 +15,7 @@ from runner.report.section import Report, Section
 from runner.report.sweep.head import head_of, title_of
 from runner.report.sweep.points import MOST_AXES, columns_data, numbers_data, written
 from runner.report.sweep.subject import Subject, read_subject
-from runner.sweep.choosing.groups import DEVIATION, MEAN
+from runner.sweep.choosing.groups import DEVIATION, MEAN, Group
 
 MOST_GROUPS = 100
 """The most groups whose means a page lists."""
@@ -78,13 +78,18 @@ def _groups(subject: Subject) -> Section | None:
     said = f"The mean of the objective over {over}, and its sample standard deviation."
     names = ["rank", *groups.axes[:MOST_AXES], MEAN, DEVIATION, "points"]
     rows = [
-        [str(rank), *map(written, (*group.values[:MOST_AXES], group.mean, group.deviation)), str(len(group.places))]
+        [str(rank), *map(written, (*group.values[:MOST_AXES], group.mean, group.deviation)), _measured(group)]
         for rank, group in enumerate(groups.groups[:MOST_GROUPS], 1)
     ]
     more = len(groups.groups) - len(rows)
     notes = [said, *([f"{more:,} more are left out."] if more > 0 else [])]
     listed = table(names, rows, f"Means over {over}")
     return Section("means", f"Means over {over}", joined([*(paragraph(note, "note") for note in notes), listed]))
+
+
+def _measured(group: Group) -> str:
+    missing = group.missing
+    return f"{len(group.places):,}{f', {missing:,} without an objective' if missing else ''}"
 
 
 def _curves(subject: Subject) -> Section | None:

@@ -25,6 +25,7 @@ class Group:
     mean: float | None  # None: a point was not measured
     deviation: float | None
     places: tuple[int, ...]  # of its points in the table
+    missing: int = 0  # how many of them were not measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,12 @@ def groups_of(table: pyarrow.Table, axes: Sequence[str], objective: Objective | 
         found.setdefault(tuple(column[place] for column in columns), []).append(place)
     values = table.column("objective").to_pylist()
     groups = [
-        Group(setting, *mean_of([values[place] for place in places]), tuple(places))
+        Group(
+            setting,
+            *mean_of([values[place] for place in places]),
+            tuple(places),
+            sum(values[place] is None for place in places),
+        )
         for setting, places in found.items()
     ]
     groups.sort(key=lambda group: (objective.key(group.mean), group.places[0]))

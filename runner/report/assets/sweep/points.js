@@ -138,6 +138,14 @@ function colourOf(page, place, colours) {
   return mixed(colours.link, colours.dim, page.count > 1 ? (place / (page.count - 1)) ** 0.3 : 0);
 }
 
+// Whether numbers in ascending order, all above 0, lie more evenly by their logarithms.
+function isLogarithmic(numbers) {
+  const [low, high] = [numbers[0], numbers[numbers.length - 1]];
+  if (!(low > 0) || high < 10 * low) return false;
+  const middle = (numbers[(numbers.length - 1) >> 1] + numbers[numbers.length >> 1]) / 2;
+  return high >= 100 * low || middle - low < 0.25 * (high - low);
+}
+
 function scaleOf(column, places) {
   const values = places.map((place) => valueOf(column, place));
   const numbers = values.filter((value) => typeof value === "number" && Number.isFinite(value));
@@ -152,15 +160,18 @@ function scaleOf(column, places) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of numbers) [low, high] = [Math.min(low, value), Math.max(high, value)];
   if (low > high) return { ticks: [], at: () => null };
-  const log = low > 0 && high >= 100 * low;
+  const different = [...new Set(numbers)].sort((one, other) => one - other);
+  const log = isLogarithmic(different);
   const to = (value) => (log ? Math.log(value) : value);
   const wide = to(high) - to(low);
   const at = (value) => {
     if (typeof value !== "number" || !Number.isFinite(value)) return null;
     return wide ? (to(value) - to(low)) / wide : 0.5;
   };
-  const different = [...new Set(numbers)].sort((one, other) => one - other);
   const between = (share) => (log ? low * (high / low) ** share : low + wide * share);
-  const shown = different.length <= 6 ? different : [0, 0.25, 0.5, 0.75, 1].map(between);
+  const powered = log ? powers(low, high) : [];
+  const tens = powered.filter((value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9);
+  const even = [tens, powered, [0, 0.25, 0.5, 0.75, 1].map(between)].find((marks) => marks.length > 2);
+  const shown = different.length <= 6 ? different : even;
   return { log, different, ticks: shown.map((value) => [at(value), tickText(value)]), at };
 }

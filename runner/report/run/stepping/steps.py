@@ -10,10 +10,11 @@ from torch import Tensor
 
 from runner.language.graph.computation import extract
 from runner.plan import Plan
-from runner.report.markup import joined, paragraph
+from runner.report.markup import Markup, joined, paragraph
 from runner.report.reading.curves import Curve
 from runner.report.reading.rows import Step
 from runner.report.reading.tensors import Measured
+from runner.report.run.focus import problems_of
 from runner.report.run.numbers import kind_text, number, written
 from runner.report.run.stepping.graph import MOST_NODES, Node, nodes_of
 from runner.report.run.stepping.program import line_of, lines_of
@@ -57,9 +58,18 @@ def steps(subject: Subject) -> Section | None:
         ],
         "graphs": [] if subject.plan is None else _graphs(subject, subject.plan, found),
     }
-    return Section(
-        "steps", "Step by step", joined(paragraph(each, "note") for each in _notes(subject, found)), "steps", data
-    )
+    notes = [paragraph(each, "note") for each in _notes(subject, found)]
+    return Section("steps", "Step by step", joined([*_went_wrong(subject), *notes]), "steps", data)
+
+
+def _went_wrong(subject: Subject) -> list[Markup]:
+    """What went wrong in the row where the page opens, which the head says far above."""
+    if subject.focus is None:
+        return []
+    problems = problems_of(subject.run.manifest)
+    said = problems[0]["message"] if problems else subject.focus.reason
+    row = f"row {int(subject.rows.numbers[subject.focus.position]):,}: "
+    return [paragraph(said if "(row " in said else f"{row}{said}", "alert")]
 
 
 def shared(subject: Subject) -> dict[str, Any]:
