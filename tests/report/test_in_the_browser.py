@@ -158,6 +158,13 @@ def test_a_finished_run_opens_at_its_curves_and_a_failed_one_where_it_went_wrong
         alert = page.text_content(".alert")
         assert f"(row {last}, " in alert
         assert page.text_content("#steps tr.marked th") in alert
+        assert page.text_content("#steps .alert") == page.text_content("header .alert strong")
+        for seen in ("#steps .alert", "nav"):
+            assert 0 <= page.locator(seen).bounding_box()["y"] < 200
+        marked, around = (page.locator(each).bounding_box() for each in ("#steps .node.marked", "#steps .scroll"))
+        assert around["x"] <= marked["x"]
+        assert marked["x"] + marked["width"] <= around["x"] + around["width"]
+        assert page.text_content("#steps .node.marked .label").split(" = ")[0] in alert
         found.draw_all()
         assert page.locator("#tensors select option:checked").text_content() in alert
 

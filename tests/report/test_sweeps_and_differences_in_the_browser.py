@@ -125,6 +125,7 @@ def test_every_control_of_a_sweep_works_and_has_a_name(browser: Any, sweep: tupl
         assert [role for role, name in named if not name] == []
         assert {role for role, _ in named} >= {"button", "checkbox", "combobox", "link", "region", "textbox"}
         for act in (
+            lambda: page.get_by_label("Whole range of points that failed").click(),
             lambda: page.get_by_label("Logarithmic").click(),
             lambda: page.locator("#curves .chart").press("ArrowDown"),
         ):
