@@ -14,7 +14,11 @@ from benchmarks.reports import Needed
 from tests.report.runs import record
 
 NETWORK = """\
-parameters: {w1: {shape: [2, 3], init: normal}, b1: {shape: [1], init: ones}, w2: {shape: [3], init: normal}, b2: {shape: [1], init: ones}}
+parameters:
+  w1: {shape: [2, 3], init: normal}
+  b1: {shape: [1], init: ones}
+  w2: {shape: [3], init: normal}
+  b2: {shape: [1], init: ones}
 constants: {x: {shape: [5, 2], init: normal}}
 expression: loss = (tanh(x @ w1 + b1) @ w2 + b2).square().mean()
 optimizer: {sgd: {lr: 0.1}}
