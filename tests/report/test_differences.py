@@ -115,7 +115,7 @@ def test_names_lead_to_the_lines_that_write_them(network: Path, tmp_path: Path) 
     anchors = set(re.findall(r'href="#([^"]+)"', "".join([report.head, *(each.text for each in report.sections)])))
     identities = set(re.findall(r'id="([^"]+)"', config)) | {each.name for each in report.sections}
     assert anchors <= identities
-    assert 'The configs differ in <a href="#config">optimizer.sgd.lr</a>.' in report.head
+    assert 'The configs differ in <a href="#config">optimizer.sgd.lr</a>.' in section(report, "first").text
 
 
 def test_pictures_of_both_sides_have_one_scale_and_the_difference_its_own(network: Path, tmp_path: Path) -> None:

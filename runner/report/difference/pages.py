@@ -16,9 +16,6 @@ from runner.text import counted
 MOST_DIFFERENCES = 12
 """The most differences that one page shows in full."""
 
-MOST_KEYS = 6
-"""The most keys of configs that differ that the top of a page names."""
-
 MOST_CHECKED = 2_000
 """The most outcomes that a page lists."""
 
@@ -102,11 +99,8 @@ def _head(difference: Difference) -> Iterator[Markup]:
         )
     elif difference.lines:
         yield tag("p", tag("strong", text(difference.lines[0])), class_="alert", role="alert")
-    if difference.config:
-        keys = [each.key for each in difference.config]
-        named = ", ".join(keys[:MOST_KEYS]) + (", …" if len(keys) > MOST_KEYS else "")
-        link = tag("a", text(named), href=f"#{difference.prefix}config")
-        yield tag("p", text("The configs differ in "), link, text("."))
+    if found is None:
+        yield leads.configs()
     for sentence in difference.observed.left_out:
         yield paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note")
 
