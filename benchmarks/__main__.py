@@ -13,14 +13,16 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in eve
 
 import torch
 
-from benchmarks import peers, sweep_peers
+from benchmarks import peers, reports, sweep_peers
 from benchmarks.measure import LEAST_REPEATS, table
 from benchmarks.profile import PROFILED, operations, profile, report
 from benchmarks.workloads import results, workloads
 
 
 def main() -> None:
-    names = [*dict.fromkeys([*(workload.name for workload in workloads()), *peers.NAMES, *sweep_peers.NAMES])]
+    names = [
+        *dict.fromkeys([*(workload.name for workload in workloads()), *peers.NAMES, *sweep_peers.NAMES, *reports.NAMES])
+    ]
     arguments = _arguments(names)
     chosen = arguments.names or (list(PROFILED) if arguments.profile else names)
 
@@ -39,6 +41,8 @@ def main() -> None:
         print("".join(f"{line}\n" for line in peers.missing()), end="")
     if not set(chosen).isdisjoint(sweep_peers.NAMES):
         print("".join(f"{line}\n" for line in peers.missing(sweep_peers.PEERS)), end="")
+    if not set(chosen).isdisjoint(reports.NAMES):
+        print("".join(f"{line}\n" for line in reports.missing()), end="")
 
 
 def _arguments(names: list[str]) -> argparse.Namespace:

@@ -286,7 +286,7 @@ def read_manifest(directory: Path, kept: Kept = _RUN) -> dict[str, Any]:
         message = f"{directory} is not a {kept.of} directory: cannot read {path.name}: {error.strerror}"
         raise UsageError(Problem(message, f"`steprun runs` lists {kept.listed}")) from error
     except ValueError as error:
-        raise UsageError(f"{path} is not valid JSON") from error
+        raise UsageError(Problem(f"{path} is not valid JSON", kept.hint)) from error
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
         raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: it has no known status", kept.hint))
     content = {**dict.fromkeys(kept.absent), **content}

@@ -18,6 +18,7 @@ from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import evaluate
 from runner.plan import Plan, PlanLimits, compile
+from runner.plan.checks.measured import never_measured
 from runner.plan.program.last_loop import last_loop
 from runner.plan.scalars import integer, number, scalar_constants
 from runner.sweep.choosing.objective import Objective, objective_of
@@ -272,6 +273,11 @@ def _objective(config: Config, plan: Plan, points: Sequence[Point]) -> Objective
         message = f"no row has a number `{objective.column}`"
         raise ConfigError(document.problem(("sweep", "objective", key), message, hint))
     paths = dict.fromkeys(path for point in points for path in point.values)
+    never = never_measured(plan.program).get(objective.column)
+    if never is not None and not any(path.partition(".")[0] == "steps" for path in paths):
+        when = f"its step runs every {never.every:,} iterations, and its loop has {never.times:,}"
+        message = f"no point measures `{objective.column}`: {when}"
+        raise ConfigError(document.problem(("sweep", "objective", key), message, never.hint))
     names = {name for path in paths for name in (path, path.rpartition(".")[2])}
     for name in objective.mean_over:
         if name not in names:

@@ -55,6 +55,17 @@ def test_an_annotation_is_escaped_as_github_asks(
     assert annotation(message, file, line, 5) == expected
 
 
+def test_a_fault_of_an_override_names_it_and_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "parameters: {w: 1.0}\nexpression: loss = w ** 2\noptimizer: {sgd: {lr: 0.1}}\nsteps: 1\n"
+    )
+    done = steprun("a.yaml", "--format", "github", "stepz=1", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err == (
+        "::error::override stepz=1: there is no top-level key or scalar constant `stepz`%0A= did you mean `steps`?\n"
+    )
+
+
 def test_a_long_or_unprintable_message_is_cut_and_cleaned() -> None:
     made = annotation("\x1b[2J" + "x" * (2 * LONGEST))
     assert "\x1b" not in made

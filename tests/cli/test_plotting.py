@@ -96,5 +96,5 @@ def test_without_plotext_the_message_says_what_to_install(folder: Path, monkeypa
     assert done.code == 2
     assert done.err == (
         "steprun\n      `steprun plot` needs plotext, which is not installed\n"
-        "      = run `pip install 'steprun[plot]'`\n"
+        "      = install it: `pip install 'steprun[plot]'`\n"
     )

@@ -242,7 +242,7 @@ def test_only_a_finished_run_grows(folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_recorded(plan, directory, stop=lambda: True)
     message = (
-        f"{directory} is interrupted, and only a finished run can grow\n      = `steprun resume {directory}` goes on"
+        f"{directory} was interrupted, and only a finished run can grow\n      = `steprun resume {directory}` goes on"
     )
     with pytest.raises(runner.UsageError, match=re.escape(message)):
         resume(directory, ["steps=9"])

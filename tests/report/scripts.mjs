@@ -6,10 +6,10 @@ import { join } from "node:path";
 import vm from "node:vm";
 
 const [, , folder] = process.argv;
-const names = ["data", "elements", "colours", "chart", "run/curves", "run/layout", "run/pictures"];
+const names = ["data", "elements", "colours", "chart", "run/curves", "run/layout", "run/pictures", "sweep/points"];
 const text = names.map((name) => readFileSync(join(folder, `${name}.js`), "utf8")).join("\n");
 const exported =
-  "({ bytesOf, revived, short, between, CIVIDIS, union, aligned, powers, room, smoothed, layers, placed, pictureColours })";
+  "({ bytesOf, revived, short, between, CIVIDIS, union, aligned, powers, room, smoothed, layers, placed, pictureColours, scaleOf })";
 const context = vm.createContext({ atob, console });
 const it = vm.runInContext(`"use strict";\n${text}\n${exported}`, context);
 const plain = (value) => JSON.parse(JSON.stringify(Array.from(value, (item) => item ?? null)));
@@ -80,3 +80,12 @@ const lightness = it.CIVIDIS.map((_, place) => it.between(it.CIVIDIS, place / 9)
   ([r, g, b]) => 0.2126 * r + 0.7152 * g + 0.0722 * b,
 );
 lightness.slice(1).forEach((value, place) => assert.ok(value > lightness[place]));
+
+// a scale of values that lie evenly by their logarithms is logarithmic, and its marks are round
+const scale = (...numbers) => it.scaleOf({ numbers }, numbers.map((_, place) => place));
+for (const numbers of [[0.0003, 0.001, 0.003, 0.01], [1, 2, 4, 8, 16, 32], [1, 5, 1000]]) assert.ok(scale(...numbers).log);
+for (const numbers of [[1, 2, 3, 4], [0, 1, 100], [-1, 10, 100], [1, 50, 60, 70], [5], []]) assert.ok(!scale(...numbers).log);
+const ticks = scale(0.001, 0.01, 0.1).ticks.map(([part, mark]) => `${part.toFixed(6)} ${mark}`);
+assert.deepEqual(plain(ticks), ["0.000000 0.001", "0.500000 0.01", "1.000000 0.1"]);
+const marks = scale(0.0012, 0.003, 0.02, 0.09, 0.4, 1.3, 7).ticks.map(([, mark]) => mark);
+assert.deepEqual([...marks], ["0.01", "0.1", "1"]);

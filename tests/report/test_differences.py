@@ -113,8 +113,9 @@ def test_names_lead_to_the_lines_that_write_them(network: Path, tmp_path: Path) 
         assert f'href="#{side}-{numbers["optimizer"]}"' in config
         assert f'id="{side}-{numbers["optimizer"]}"' in config
     anchors = set(re.findall(r'href="#([^"]+)"', "".join([report.head, *(each.text for each in report.sections)])))
-    identities = set(re.findall(r'id="([^"]+)"', config))
+    identities = set(re.findall(r'id="([^"]+)"', config)) | {each.name for each in report.sections}
     assert anchors <= identities
+    assert 'The configs differ in <a href="#config">optimizer.sgd.lr</a>.' in section(report, "first").text
 
 
 def test_pictures_of_both_sides_have_one_scale_and_the_difference_its_own(network: Path, tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_one_ulp_is_told_from_none(network: Path, tmp_path: Path) -> None:
     shown = section(report, "first").data["tensors"][0]["shown"][0]
     assert (shown["expected"], shown["found"], shown["ulps"]) == ("1.0", "1.0000001", "1")
     same = report_of_runs(runs[2], runs[0])
-    assert "nothing differs" in same.head
+    assert "no number differs" in same.head
     assert same.opens_at is None
     assert section(same, "first") is section(same, "errors") is None
 

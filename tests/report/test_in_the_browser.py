@@ -158,6 +158,13 @@ def test_a_finished_run_opens_at_its_curves_and_a_failed_one_where_it_went_wrong
         alert = page.text_content(".alert")
         assert f"(row {last}, " in alert
         assert page.text_content("#steps tr.marked th") in alert
+        assert page.text_content("#steps .alert") == page.text_content("header .alert strong")
+        for seen in ("#steps .alert", "nav"):
+            assert 0 <= page.locator(seen).bounding_box()["y"] < 200
+        marked, around = (page.locator(each).bounding_box() for each in ("#steps .node.marked", "#steps .scroll"))
+        assert around["x"] <= marked["x"]
+        assert marked["x"] + marked["width"] <= around["x"] + around["width"]
+        assert page.text_content("#steps .node.marked .label").split(" = ")[0] in alert
         found.draw_all()
         assert page.locator("#tensors select option:checked").text_content() in alert
 
@@ -267,7 +274,7 @@ def evil_sections(number: int, evil: str) -> tuple[Section, ...]:
     values = numpy.asarray([1, 2, 4], dtype=numpy.float32)
     curve = {"name": evil, "rows": rows, "values": values, "visible": True, "last": evil}
     node = {"label": evil, "kind": "operation", "name": evil, "shape": evil, "from": []}
-    graph = {"objective": evil, "nodes": [node], "left": 0, "flows": [[[evil, evil]]] * 3, "computed": [True] * 3}
+    graph = {"objective": evil, "nodes": [node], "left": 0, "flows": [[[evil, evil]]] * 3, "states": [evil] * 3}
     tensor = {"name": evil, "role": evil, "kind": evil, "values": [evil] * 3, "changed": [1] * 3, "by": [evil] * 3}
     heat = {"title": evil, "names": [evil], "starts": rows, "ends": rows, "values": values}
     band = {"name": evil, "kind": evil, "labels": [evil] * 3, "rows": rows, "values": numpy.tile(values, 3)}

@@ -7,11 +7,11 @@ import hashlib
 import json
 import re
 import shutil
+import webbrowser
 from pathlib import Path
 
 import numpy
 import pytest
-import typer
 
 import runner
 from runner.record.manifest import this_process
@@ -134,12 +134,22 @@ def test_the_command_opens_the_page_and_follows_a_finished_run_to_its_end(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launched: list[str] = []
-    monkeypatch.setattr(typer, "launch", launched.append)
+    monkeypatch.setattr(webbrowser, "open", lambda address: launched.append(address) is None)
     path = tmp_path / "page.html"
     done = steprun("report", str(run), "-o", str(path), "--open", "--follow")
     assert (done.code, done.out, done.err) == (0, f"{path}\n", "")
     assert launched == [path.as_uri()]
     assert path.read_bytes() == page(report_of_run(run))
+
+
+def test_without_a_browser_the_page_is_there_to_open(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    done = steprun("report", str(run), "-o", "page.html", "--open", cwd=tmp_path)
+    assert (done.code, done.out) == (0, "page.html\n")
+    assert done.err == "no browser was found here: open page.html in one\n"
+    assert (tmp_path / "page.html").exists()
 
 
 def test_a_file_that_is_no_report_is_not_replaced(run: Path, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import runner.report
 from runner.report.page import SCRIPTS
 
+ROOT = Path(__file__).parents[2]
 ASSETS = Path(runner.report.__file__).parent / "assets"
 FILES = {path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("*.*")}
 MOST_BYTES = 96 << 10
@@ -55,6 +58,29 @@ def test_no_two_scripts_define_one_name() -> None:
     texts = (path.read_text(encoding="utf-8") for path in ASSETS.rglob("*.js"))
     names = [name for text in texts for name in re.findall(r"^(?:function|const|let) (\w+)", text, re.MULTILINE)]
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
+def test_every_name_of_the_scripts_is_used() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in ASSETS.rglob("*.js")]
+    names = [name for text in texts for name in re.findall(r"^(?:function|const|let) (\w+)", text, re.MULTILINE)]
+    words = Counter(re.findall(r"\w+", "\n".join(texts)))
+    assert [name for name in names if words[name] < 2] == []
+
+
+@pytest.mark.slow
+def test_eslint_finds_nothing() -> None:
+    eslint = os.environ.get("STEPRUN_ESLINT") or shutil.which("eslint")
+    if eslint is None:
+        pytest.skip("eslint is not installed")
+    done = subprocess.run(
+        [eslint, "runner/report/assets", "tests/report", "eslint.config.mjs"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("path", [".github/workflows/ci.yml", ".pre-commit-config.yaml", "CONTRIBUTING.md"])
+def test_one_release_of_eslint_is_named(path: str) -> None:
+    assert set(re.findall(r"eslint@([\d.]+)", (ROOT / path).read_text(encoding="utf-8"))) == {"10.15.0"}
 
 
 def test_the_scripts_compute_what_they_should() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -12,12 +13,14 @@ import numpy
 import pyarrow
 import pytest
 
+from runner.cli.output.sweep_progress import SweepProgress
 from runner.errors import UsageError
 from runner.report.page import page
 from runner.report.sweep.points import MOST_POINTS, points_of
 from runner.report.sweep.sections import report_of_sweep
 from runner.report.sweep.subject import read_subject
 from runner.sweep.choosing.objective import Objective
+from runner.sweep.planning import plan_sweep
 from runner.sweep.record.reading import open_sweep, part_paths
 from tests.cli.commands import steprun
 from tests.report.sweeps import EVIL, GRID, HALVED, HEAD, record_sweep, with_points, write_sweep_page
@@ -67,6 +70,49 @@ def test_the_best_point_comes_first_and_its_curve_is_that_of_its_run(grid: Path)
         assert data["values"][start:end].tolist() == [float(row["loss"]) for row in rows]  # type: ignore[arg-type]
         expected = losses(rates[place], powers[place])
         numpy.testing.assert_allclose(data["values"][start:end], expected, rtol=1e-4)
+
+
+FOLDS = """\
+sweep:
+  grid: {rate: [0.01, 0.1, 0.3, 1e20], power: [2.0, 3.0]}  # the last rate fails
+  objective: {minimize: loss, mean_over: power}
+"""
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record_sweep(tmp_path_factory.mktemp("folds"), FOLDS)
+
+
+def test_points_are_ranked_by_the_mean_over_the_axes_of_the_objective(folds: Path) -> None:
+    frame = open_sweep(folds).to_pandas()
+    means = frame.groupby("rate").objective.agg(["mean", "std"]).drop(1e20).sort_values("mean")
+    points = read_subject(folds).points
+    assert points.values("rate") == [*means.index.repeat(2), 1e20, 1e20]
+    assert points.ranks == (1, 1, 2, 2, 3, 3, 4, 4)
+    assert points.values("mean")[6:] == [None, None]
+    numpy.testing.assert_allclose(points.values("mean")[:6], means["mean"].repeat(2))
+    numpy.testing.assert_allclose(points.values("deviation")[:6], means["std"].repeat(2))
+    head = report_of_sweep(folds).head
+    best = means.iloc[0]
+    assert f"{best['mean']:.6g} ± {best['std']:.6g} of 2 points, with rate {means.index[0]:g}" in head
+    assert "minimize loss, last, mean over power" in head
+    rows = section(folds, "means").text.split("<tr>")[2:]
+    assert [float(row.split("</td><td>")[1]) for row in rows[:3]] == means.index.tolist()
+    assert "</td><td></td><td></td><td>2, 2 without an objective</td>" in rows[3]
+
+
+def test_results_and_the_summary_name_the_best_mean_too(folds: Path) -> None:
+    done = steprun("results", folds, "--json")
+    rows = json.loads(done.out)
+    assert [row["point"] for row in rows] == read_subject(folds).points.numbers
+    plan = plan_sweep(open_sweep(folds).config, {})
+    progress = SweepProgress(len(plan.points), plan.objective, quiet=True, points=plan.points)
+    outcomes = [open_sweep(folds).outcome(point.index) for point in plan.points]
+    progress.ended(outcomes[:1])
+    assert "best" not in progress.summary()
+    progress.ended(outcomes[1:])
+    assert f", best mean loss {rows[0]['mean']:.5g} (point {rows[0]['point']} and 1 more)" in progress.summary()
 
 
 def test_failures_are_listed_with_their_points(grid: Path) -> None:

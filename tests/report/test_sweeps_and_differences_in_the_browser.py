@@ -119,6 +119,24 @@ def test_a_table_sorts_and_filters(browser: Any, sweep: tuple[Path, Path]) -> No
         assert sorted(numbers()) == every
 
 
+DIVERGES = """\
+sweep:
+  grid: {rate: [0.001, 3.0], power: [3.0]}  # the last one grows for some rows, then fails
+  objective: {minimize: loss}
+"""
+
+
+def test_a_point_that_failed_does_not_decide_the_range_of_the_curves(browser: Any, tmp_path: Path) -> None:
+    path = write_sweep_page(record_sweep(tmp_path, DIVERGES), tmp_path / "sweep.html")
+    with opened(browser, path) as found:
+        found.draw_all()
+        sound = picture(found.page, "#curves canvas")
+        found.page.get_by_label("Whole range of points that failed").click()
+        assert picture(found.page, "#curves canvas") != sound
+        found.page.get_by_label("Whole range of points that failed").click()
+        assert picture(found.page, "#curves canvas") == sound
+
+
 def test_every_control_of_a_sweep_works_and_has_a_name(browser: Any, sweep: tuple[Path, Path]) -> None:
     with opened(browser, sweep[1]) as found:
         found.draw_all()

@@ -7,9 +7,10 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 
-from runner.config import loads
+from runner.config import load, loads
 from runner.errors import SteprunError
 from runner.sweep.planning import plan_sweep
 from tests.tables import over
@@ -41,6 +42,35 @@ def refused(sweep: str) -> str:
 @over(("sweep", "text"), blocks)
 def test_an_axis_that_cannot_be_is_refused_with_this_text(sweep: str, text: str) -> None:
     assert refused(sweep) + "\n" == text
+
+
+MEASURING = """\
+parameters: {w: 2.0}
+constants: {rate: 0.1}
+data: {valid: {columns: {x: x.npy}}}
+expression: loss = (w * x).sum()
+optimizer: {sgd: {lr: rate}}
+steps:
+  - repeat: {times: 10, steps: [{train: {data: valid}}, {evaluate: valid, every: 20}]}
+sweep: {grid: {AXIS}, objective: {minimize: valid.loss}}
+"""
+
+
+def test_an_objective_that_no_point_measures_is_refused_unless_an_axis_changes_the_steps(tmp_path: Path) -> None:
+    numpy.save(tmp_path / "x.npy", numpy.ones(3, "float32"))
+    path = tmp_path / "bad.yaml"
+    path.write_text(MEASURING.replace("AXIS", "rate: [0.1, 0.2]"), encoding="utf-8")
+    with pytest.raises(SteprunError, match="no point measures") as caught:
+        plan_sweep(load(path), {})
+    assert str(caught.value).replace(str(tmp_path), ".") == (
+        "./bad.yaml:8:57  sweep.objective.minimize\n"
+        "    8 | sweep: {grid: {rate: [0.1, 0.2]}, objective: {minimize: valid.loss}}\n"
+        "      |                                                         ^^^^^^^^^^ no point measures `valid.loss`: "
+        "its step runs every 20 iterations, and its loop has 10\n"
+        "      = write `every: 10` or less in `evaluate: valid`"
+    )
+    path.write_text(MEASURING.replace("AXIS", "steps.0.repeat.times: [10, 20]"), encoding="utf-8")
+    assert len(plan_sweep(load(path), {}).points) == 2
 
 
 def test_the_largest_spaces_take_little_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def blocks() -> tuple[str, list[list[str]]]:
     commands = re.search(r"<!-- commands: from cross.*? -->\n```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert config
     assert commands
-    return config[1], [line.split()[1:] for line in commands[1].splitlines()]
+    return config[1], [shlex.split(line)[1:] for line in commands[1].splitlines()]
 
 
 def table(path: Path) -> tuple[Array, Array]:

@@ -90,7 +90,7 @@ def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"--on ray needs Ray") as caught:
         RayTasks(tmp_path, Settings(), grouping_of(_plan(tmp_path), How()), first=1, address=None)
-    assert caught.value.problems[0].hint == "pip install 'steprun[ray]'"
+    assert caught.value.problems[0].hint == "install it: `pip install 'steprun[ray]'`"
 
 
 class OneProcess:

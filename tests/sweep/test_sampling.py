@@ -79,7 +79,7 @@ def test_without_optuna_the_message_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match=r"--sampler needs Optuna") as caught:
         sampler_of("tpe", loads(HEAD + SWEEP).sweep, LOSS, {}, 4, 2)
-    assert caught.value.problems[0].hint == "pip install 'steprun[optuna]'"
+    assert caught.value.problems[0].hint == "install it: `pip install 'steprun[optuna]'`"
 
 
 @pytest.mark.slow

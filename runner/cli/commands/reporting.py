@@ -75,7 +75,10 @@ def report(
     write(path, make())
     say(str(path))
     if open_it:
-        typer.launch(path.resolve().as_uri())
+        import webbrowser
+
+        if not webbrowser.open(path.resolve().as_uri()):
+            say(f"no browser was found here: open {path} in one", err=True)
     if follow and subject.run is not None:
         follow_run(subject.run, make, path, seen=seen)
 

@@ -220,7 +220,7 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
     from runner.cli.output.sweep_progress import SweepProgress
     from runner.sweep.running import run_sweep
 
-    progress = SweepProgress(plan.total, plan.objective, quiet or as_json)
+    progress = SweepProgress(plan.total, plan.objective, quiet or as_json, plan.points)
     try:
         outcomes = run_sweep(directory, plan, how, progress, retry)
     except KeyboardInterrupt as error:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from runner.compare.snapshots.checking import Outcome
     from runner.errors import Problem
 
+OVERRIDE = "override "
+"""How the source of a problem begins that is a word of the command line."""
+
 LONGEST = 4_000
 """The most characters of one annotation."""
 
@@ -32,9 +35,14 @@ def annotation(message: str, file: str | None = None, line: int | None = None, c
 
 def annotations_of(problems: Iterable[Problem]) -> list[str]:
     """The annotations of problems."""
-    return [
-        annotation(_said(each.message, each.hint, each.path), each.source, each.line, each.column) for each in problems
-    ]
+    return [_of_problem(each) for each in problems]
+
+
+def _of_problem(problem: Problem) -> str:
+    said = _said(problem.message, problem.hint, problem.path)
+    if (problem.source or "").startswith(OVERRIDE):  # of a word of the command line, which no file has
+        return annotation(f"{problem.source}: {said}")
+    return annotation(said, problem.source, problem.line, problem.column)
 
 
 def annotate(outcomes: Sequence[Outcome]) -> None:

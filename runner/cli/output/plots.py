@@ -92,6 +92,6 @@ def _plotext() -> Any:
     try:
         import plotext
     except ImportError as error:
-        hint = "run `pip install 'steprun[plot]'`"
+        hint = "install it: `pip install 'steprun[plot]'`"
         raise UsageError(Problem("`steprun plot` needs plotext, which is not installed", hint)) from error
     return plotext

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.cli.output.printing import say, say_json
@@ -29,17 +29,22 @@ def print_results(
         UsageError: the folder is not a sweep directory, or there is no such column.
     """
     from runner.config.files.run_paths import resolved_sweep
+    from runner.sweep.choosing.groups import groups_of
     from runner.sweep.record.reading import open_sweep
 
     sweep = open_sweep(resolved_sweep(directory))
     table = sweep.table()
     objective = sweep.objective
     smaller = objective is None or objective.minimize
+    ranks: Mapping[int, int] = {}
     if group_by is not None:
         table = _grouped(table, sweep.axes, group_by)
         by = by or "mean"
+    elif by is None and (groups := groups_of(table, sweep.axes, objective)) is not None:
+        table, ranks = groups.added_to(table), groups.ranks()
     by = by or ("objective" if "objective" in table.column_names else None)
-    rows = _sorted(table, by, smaller)[: best or None]
+    found = [table.to_pylist()[place] for place in ranks] if ranks else _sorted(table, by, smaller)
+    rows = found[: best or None]
     names = [name for name in table.column_names if name not in _HIDDEN]
     if as_json:
         say_json([{name: row[name] for name in names} for row in rows])
@@ -102,7 +107,7 @@ def _grouped(table: pyarrow.Table, axes: Sequence[str], names: Sequence[str]) ->
     """The mean and the sample standard deviation of the objective for each value of some axes."""
     import pyarrow
 
-    from runner.sweep.choosing.objective import deviation
+    from runner.sweep.choosing.objective import mean_of
 
     if "objective" not in table.column_names:
         raise UsageError(
@@ -115,10 +120,9 @@ def _grouped(table: pyarrow.Table, axes: Sequence[str], names: Sequence[str]) ->
     columns: dict[str, list[Any]] = {path: [key[place] for key in groups] for place, path in enumerate(paths)}
     columns |= {"mean": [], "deviation": [], "points": []}
     for values in groups.values():
-        numbers = [value for value in values if value is not None]
-        mean = math.fsum(numbers) / len(numbers) if len(numbers) == len(values) and numbers else None
+        mean, deviation = mean_of(values)
         columns["mean"].append(mean)
-        columns["deviation"].append(deviation(numbers, mean))
+        columns["deviation"].append(deviation)
         columns["points"].append(len(values))
     return pyarrow.table(columns)
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from runner.cli.output.bar import clock_time
 from runner.cli.output.printing import say
 from runner.cli.output.progress import can_draw
+from runner.sweep.choosing.groups import Means
 from runner.text import counted, printable_line, shortened
 
 if TYPE_CHECKING:
     from runner.sweep.choosing.objective import Objective
     from runner.sweep.points.outcome import Outcome
+    from runner.sweep.points.space import Point
 
 MOST_REASONS = 4
 OFF = "--lanes off"
@@ -29,9 +31,10 @@ class SweepProgress:
     Args:
         total: the number of points.
         quiet: print nothing.
+        points: the points if they are known, for an objective that is a mean over some axes.
     """
 
-    def __init__(self, total: int, objective: Objective | None, quiet: bool) -> None:
+    def __init__(self, total: int, objective: Objective | None, quiet: bool, points: Sequence[Point] = ()) -> None:
         self._total = total
         self._objective = objective
         self._quiet = quiet
@@ -42,6 +45,7 @@ class SweepProgress:
         self._alone: dict[int, str] = {}  # index → why it did not run as a lane; empty if it did
         self._best: tuple[float, int] | None = None
         self._unmeasured: set[int] = set()  # that ended, and whose objective is missing or NaN
+        self._means = None if objective is None or not objective.mean_over else Means(objective, points)
         self._began = time.monotonic()
         self._before = 0  # points that an earlier process has run
         self._first = True
@@ -83,7 +87,12 @@ class SweepProgress:
         parts = [f"{len(self._done):,} of {self._total:,} points done"]
         parts += [f"{failed:,} failed"] if failed else []
         parts += [f"{len(self._running):,} running"] if self._running else []
-        if self._best is not None and self._objective is not None:
+        if self._objective is not None and self._means is not None:
+            if self._means.best is not None:
+                mean, first, count = self._means.best
+                more = f" and {count - 1:,} more" if count > 1 else ""
+                parts.append(f"best mean {self._objective.column} {mean:.5g} (point {first}{more})")
+        elif self._best is not None and self._objective is not None:
             parts.append(f"best {self._objective.column} {self._best[0]:.5g} (point {self._best[1]})")
         if self._unmeasured and self._objective is not None:
             which = "no point has" if len(self._unmeasured) == len(self._done) else f"{len(self._unmeasured):,} without"
@@ -105,6 +114,8 @@ class SweepProgress:
         if self._objective is None:
             return
         value, key = self._objective.of(outcome), self._objective.key
+        if self._means is not None:
+            self._means.add(outcome.index, value)
         self._unmeasured.discard(outcome.index)
         if value is None or value != value:
             if outcome.status != "failed":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -84,7 +84,7 @@ def explain(
         message = f"the result of `{shown}` depends on data, but a config of more than 64 MiB is planned without it"
         return LanguageError(message, "write it with a mask: `where(x > 0, x, 0)`", place, origin)
     message = _shapes(node, text, target, args) or torch_message(error)
-    hint = error.hint if isinstance(error, OperandError) else _hint(message, target)
+    hint = error.hint if isinstance(error, OperandError) else _hint(message, target, node, args)
     if _OF_FLOATS.search(message):
         kinds = [dtype_name(value.dtype) for value in args if isinstance(value, Tensor)]
         message = f"`{shown}` needs floating-point numbers, and its tensor is {kinds[0]}" if kinds else message
@@ -183,15 +183,39 @@ def _broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
     return all(a == b or a == 1 or b == 1 for a, b in zip(reversed(left), reversed(right), strict=False))
 
 
-def _hint(message: str, target: Any) -> str | None:
+def _hint(message: str, target: Any, node: ast.AST, args: Sequence[Any]) -> str | None:
     if message.startswith("inner sizes"):
         return "transpose one side with `.mT`, or change its shape"
     if message.startswith("shapes"):
         return "sizes are compared from the last dimension on; `unsqueeze` or `reshape` one side"
     if target is operator.xor:
         return "`^` is exclusive or; a power is `x ** 2`"
-    if "result type" in message:
-        return "cast one side: `x.to(float32)`, or give a batch column a `dtype`"
-    if _OF_DTYPES.search(message):
-        return "cast one side: `x.to(float32)`"
+    if "result type" in message or _OF_DTYPES.search(message):
+        cast = _cast(node, args)
+        if cast is not None and "result type" in message:
+            return f"cast it: `{cast[0]}.to({cast[1]})`, or write `dtype: {{{cast[0]}: {cast[1]}}}` in its data"
+        if cast is not None:
+            return f"cast one side: `{cast[0]}.to({cast[1]})`"
+        return "cast one side with `.to(float32)`"
     return device_hint(message)
+
+
+def _cast(node: ast.AST, args: Sequence[Any]) -> tuple[str, str] | None:
+    """An operand with a name, one of integers first, and the dtype of another operand; None if there is none."""
+    operands = _operands(node, len(args))
+    tensors = [(operand, value) for operand, value in zip(operands, args, strict=False) if isinstance(value, Tensor)]
+    for operand, value in sorted(tensors, key=lambda each: each[1].is_floating_point() or each[1].is_complex()):
+        others = [other.dtype for _, other in tensors if other.dtype != value.dtype and other.is_floating_point()]
+        if isinstance(operand, ast.Name) and others:
+            return operand.id, dtype_name(others[0])
+    return None
+
+
+def _operands(node: ast.AST, count: int) -> Sequence[ast.AST]:
+    """The nodes of the first `count` arguments of an operation; of a method, its own tensor is the first."""
+    if isinstance(node, ast.BinOp):
+        return node.left, node.right
+    if not isinstance(node, ast.Call):
+        return ()
+    own = [node.func.value] if isinstance(node.func, ast.Attribute) and count > len(node.args) else []
+    return [*own, *node.args]

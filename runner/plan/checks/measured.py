@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from runner.faults import ConfigPath, Faults
 from runner.plan.program.instructions import Action, Break, Evaluate, Instruction, KeepBest, LoopStart, Plateau
@@ -13,23 +14,48 @@ def check_measured(program: Sequence[Instruction], faults: Faults) -> None:
 
     An `evaluate` never runs if its `every`, or that of a loop around it, is larger than the count of its loop.
     """
+    never = never_measured(program)
+    for instruction in program:
+        followed = _followed(instruction)
+        if followed is None:
+            continue
+        path, result = followed
+        if result in never:
+            message = f"never-measured: `{result}` is measured in {never[result].when}"
+            faults.warn(path, message, never[result].hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """Why a result is never measured."""
+
+    result: str
+    every: int
+    times: int  # of the loop
+
+    @property
+    def when(self) -> str:
+        return f"every {self.every:,} iterations of a loop of {self.times:,}"
+
+    @property
+    def hint(self) -> str:
+        return f"write `every: {self.times}` or less in `evaluate: {self.result.partition('.')[0]}`"
+
+
+def never_measured(program: Sequence[Instruction]) -> dict[str, Never]:
+    """The results of `evaluate` steps that never run, by name."""
     starts = {each.loop: each for each in program if isinstance(each, LoopStart)}
     measured: dict[str, list[tuple[int, int] | None]] = {}
     for action in program:
         if isinstance(action, Action) and isinstance(action.argument, Evaluate):
             for each in action.argument.results:
                 measured.setdefault(each.name, []).append(_too_late(action, starts))
-    for instruction in program:
-        followed = _followed(instruction)
-        if followed is None:
-            continue
-        path, result = followed
-        measuring = measured.get(result, [])  # empty if the step that measures it has a fault
+    found: dict[str, Never] = {}
+    for name, measuring in measured.items():
         late = [each for each in measuring if each is not None]
-        if late and len(late) == len(measuring):
-            every, times = late[0]
-            message = f"never-measured: `{result}` is measured in every {every:,} iterations of a loop of {times:,}"
-            faults.warn(path, message, f"write `every: {times}` or less in `evaluate: {result.partition('.')[0]}`")
+        if len(late) == len(measuring):
+            found[name] = Never(name, *late[0])
+    return found
 
 
 def _too_late(action: Action, starts: dict[int, LoopStart]) -> tuple[int, int] | None:

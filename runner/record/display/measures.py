@@ -73,8 +73,9 @@ def measures_of(columns: Sequence[Column], objectives: Sequence[str]) -> list[Me
 
 
 def fitting(measures: Sequence[Measure], room: int) -> list[Measure]:
-    """The measures that fit into one line; the norm of the gradients keeps its place."""
-    kept = [measure for measure in measures if measure.heading == GRADIENTS]
+    """The measures that fit into one line; the norm of the gradients keeps its place if the first leaves room."""
+    first = measures[0].width + 2 if measures else 0
+    kept = [each for each in measures if each.heading == GRADIENTS and first + each.width + 2 <= room]
     room -= sum(measure.width + 2 for measure in kept)
     shown = []
     for number, measure in enumerate(measures):

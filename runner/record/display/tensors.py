@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import torch._tensor_str
@@ -16,6 +17,7 @@ from runner.record.rows.summary import Summary, summarize, summarize_slices
 LARGEST_WHOLE = 64
 """The most elements of a tensor that is printed whole, if it takes at most `TALLEST_WHOLE` lines."""
 TALLEST_WHOLE = 8
+_NUMBER = re.compile(r"tensor\((\[*[^],]*\]*)(?:, .*)?\)")
 _ELEMENT, _ACROSS = 11, 44
 """About the characters of an element, and of a line without its label on a narrow terminal."""
 MOST_SLICES = 16
@@ -90,6 +92,8 @@ def _whole(value: Tensor, width: int) -> list[str] | None:
                 texts = repr(value).splitlines()
             if widest(texts) <= width and len(texts) <= TALLEST_WHOLE:
                 return texts
+        if value.numel() == 1:  # on a narrow terminal; statistics of one number take more room
+            return [_NUMBER.sub(r"\1", " ".join(map(str.strip, texts)))]
     return None
 
 

@@ -17,6 +17,8 @@ from runner.record.display.tensors import LARGEST_WHOLE, MOST_SLICES, Printed, T
 from runner.text import counted
 
 WIDEST_LABEL = 28
+NARROWEST_LABEL = 12
+"""The least room for labels; a longer label has a line of its own."""
 GRADIENT = ".grad"
 CHANGED = "*"
 _STYLES = {None: PLAIN, True: BOLD, False: DIM}
@@ -129,7 +131,8 @@ class RowText:
         large = [line for line in self._lines if (columns[line.position].elements or 0) > LARGEST_WHOLE]
         labels += [name for line in large for _, name in line.slices]
         labels += [GRADIENT] * any(line.gradient is not None for line in self._lines)
-        self._label_width = min(max(map(len, labels), default=0), WIDEST_LABEL)
+        room = min(WIDEST_LABEL, max(NARROWEST_LABEL, width // 3))
+        self._label_width = min(max(map(len, labels), default=0), room)
         self._inner = width - len(_INDENT) - self._label_width - 2
         self._tensors = TensorText(self._inner, self._styled)
         self._printed: dict[int, Printed] = {}  # by column

@@ -25,6 +25,13 @@ from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import changed_data, config_of, recorded_folders, resume_stopped
 from runner.record.running import Earlier, run_recorded
 
+_STATUSES = {
+    "running": "is running",
+    "failed": "has failed",
+    "interrupted": "was interrupted",
+    "killed": "was killed",
+}
+
 _AGAIN = "run the longer config as a new run"
 _OTHERWISE = "start a new run from its weights with `from_run`"
 
@@ -69,7 +76,7 @@ def lengthen(
     run = open_run(resolved_run(path))
     if run.status != "finished":
         hint = "wait for it" if run.status == "running" else f"`steprun resume {run.path}` goes on; then let it grow"
-        raise UsageError(Problem(f"{run.path} is {run.status}, and only a finished run can grow", hint))
+        raise UsageError(Problem(f"{run.path} {_STATUSES[run.status]}, and only a finished run can grow", hint))
     folders = [*(Path(folder) for folder in allowed_folders), *recorded_folders(run.manifest)]
     before = config_of(run, folders)
     after = overridden(before, overrides)

@@ -53,7 +53,6 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
   const grid = { stroke: colours.line, width: 1 };
   const font = "12px system-ui, sans-serif";
   const axis = () => ({ stroke: colours.ink, font, labelFont: font, grid, ticks: grid });
-  const texts = (chart, splits) => splits.map((value) => (value === null ? "" : tickText(value)));
   const mark = (chart) => {
     const x = Math.round(chart.valToPos(chosen(), "x", true));
     const { left, top, width, height: tall } = chart.bbox;

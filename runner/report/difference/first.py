@@ -28,7 +28,10 @@ def first(difference: Difference) -> Section | None:
         return _within(difference, leads)
     tensors = found["tensors"]
     step = leads.step(found["path"], f"row {found['row']}, {found['path'] or found['step']}")
-    said = [tag("p", text("In "), step, text(": "), leads.name(tensors[0]["name"]), text(" differs first."))]
+    said = [
+        tag("p", text("In "), step, text(": "), leads.name(tensors[0]["name"]), text(" differs first.")),
+        leads.configs(),
+    ]
     causes = difference.verdict.get("causes") or []
     if causes:
         listed = joined(tag("li", text(cause)) for cause in causes)

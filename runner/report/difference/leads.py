@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from runner.report.difference.model import Difference
 from runner.report.difference.side import Line, Side, address
 from runner.report.listing import MOST_LINES
-from runner.report.markup import Markup, tag, text
+from runner.report.markup import NOTHING, Markup, tag, text
+
+MOST_KEYS = 6
+"""The most keys of configs that differ that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,15 @@ class Leads:
     def step(self, path: str, said: str) -> Markup:
         found = self.step_address(path)
         return text(said) if found is None else tag("a", text(said), href=f"#{found}")
+
+    def configs(self) -> Markup:
+        """The keys of the configs that differ, which lead to both texts; nothing if none differs."""
+        keys = [each.key for each in self.difference.config]
+        if not keys:
+            return NOTHING
+        named = ", ".join(keys[:MOST_KEYS]) + (", …" if len(keys) > MOST_KEYS else "")
+        link = tag("a", text(named), href=f"#{self.difference.prefix}config")
+        return tag("p", text("The configs differ in "), link, text("."))
 
     def address(self, name: str) -> str | None:
         return self._first([(side, side.columns.get(name)) for side in self._sides()])

@@ -93,12 +93,14 @@ def _head(difference: Difference) -> Iterator[Markup]:
             "p",
             tag(
                 "strong",
-                text("nothing differs" if not difference.observed.curves else "nothing differs beyond the tolerance"),
+                text("no number differs" if not difference.observed.curves else "nothing differs beyond the tolerance"),
             ),
             class_="fine",
         )
     elif difference.lines:
         yield tag("p", tag("strong", text(difference.lines[0])), class_="alert", role="alert")
+    if found is None:
+        yield leads.configs()
     for sentence in difference.observed.left_out:
         yield paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note")
 

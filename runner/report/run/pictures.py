@@ -39,9 +39,10 @@ def pictures(subject: Subject) -> Section | None:
         found.append(_picture(subject, tensor))
     if not found:
         return None
+    fewer = len(subject.steps) < len(subject.rows)
     said = (
         "A cell has 8 bits, from the least to the largest value of its picture. "
-        f"Of {len(subject.rows):,} rows the page has {len(subject.steps)}. "
+        f"{f'Of {len(subject.rows):,} rows the page has {len(subject.steps)}. ' if fewer else ''}"
         f"A tensor of more than {SIDE} × {SIDE} elements is shown by means of blocks."
     )
     if left:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import pyarrow
 
+from runner.sweep.choosing.groups import DEVIATION, MEAN, Groups, groups_of
 from runner.sweep.choosing.objective import Objective
 from runner.text import counted, printable_line, shortened
 
@@ -37,6 +38,8 @@ class Points:
     axes: tuple[str, ...]
     results: tuple[str, ...]  # columns of numbers, the objective first
     left_out: tuple[str, ...]  # sentences
+    ranks: tuple[int, ...]  # of each point, from 1; those of one group have one rank
+    groups: Groups | None = None  # if the objective is a mean over some axes
 
     def values(self, name: str) -> list[Any]:
         return list(self.table.column(name).to_pylist())
@@ -48,7 +51,9 @@ class Points:
 
     @property
     def best(self) -> int | None:
-        """The place of the best point; None if no objective is a number."""
+        """The place of the best point, or of the first of the best group; None if no objective is a number."""
+        if self.groups is not None:
+            return None if self.groups.best is None else 0
         if "objective" not in self.table.column_names or not len(self.table):
             return None
         return 0 if _is_number(self.values("objective")[0]) else None
@@ -62,13 +67,19 @@ def points_of(table: pyarrow.Table, axes: Sequence[str], objective: Objective | 
     """
     total = len(table)
     order = list(range(total))
-    if objective is not None and "objective" in table.column_names:
+    groups = groups_of(table, axes, objective)
+    ranks = {} if groups is None else groups.ranks()
+    if groups is not None:
+        table = groups.added_to(table)
+        order = list(ranks)
+    elif objective is not None and "objective" in table.column_names:
         values = table.column("objective").to_pylist()
         order.sort(key=lambda place: objective.key(values[place]))
     places = _chosen(order, table.column("status").to_pylist())
     names = [name for name in table.column_names if name not in (*axes, *_HIDDEN, "status", "failure")]
-    results = ["objective"] if "objective" in names else []
-    results += [name for name in names if name.endswith(".last")]
+    results = [name for name in (MEAN, DEVIATION) if groups is not None and name in names]
+    results += ["objective"] if "objective" in names else []
+    results += [name for name in names if name.endswith(".last") and name not in results]
     results += [name for name in names if name not in results]
     left_out = []
     if len(places) < total:
@@ -77,7 +88,8 @@ def points_of(table: pyarrow.Table, axes: Sequence[str], objective: Objective | 
         if len(found) > most:
             left_out.append(f"{len(found):,} columns are {kind}; the first {most} are shown")
     shown = table.take(pyarrow.array(places, pyarrow.int64()))
-    return Points(shown, total, tuple(axes[:MOST_AXES]), tuple(results[:MOST_RESULTS]), tuple(left_out))
+    ranked = tuple(ranks.get(place, number) for number, place in enumerate(places, 1))
+    return Points(shown, total, tuple(axes[:MOST_AXES]), tuple(results[:MOST_RESULTS]), tuple(left_out), ranked, groups)
 
 
 def _chosen(order: Sequence[int], statuses: Sequence[str]) -> list[int]:
@@ -92,7 +104,7 @@ def _chosen(order: Sequence[int], statuses: Sequence[str]) -> list[int]:
 
 def columns_data(points: Points) -> list[dict[str, Any]]:
     """The columns of the table as data: numbers as arrays, texts as places in a list of different texts."""
-    ranked = [{"name": "rank", "kind": "place", **numbers_data(range(1, len(points.table) + 1))}]
+    ranked = [{"name": "rank", "kind": "place", **numbers_data(points.ranks)}]
     found = ranked if points.best is not None else []
     found.append({"name": "point", "kind": "place", **numbers_data(points.numbers)})
     found += [_column(points, name, "axis") for name in points.axes]

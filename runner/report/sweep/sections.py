@@ -13,8 +13,12 @@ from runner.report.markup import NOTHING, Markup, block, facts, joined, paragrap
 from runner.report.reading.curves import spans_decades
 from runner.report.section import Report, Section
 from runner.report.sweep.head import head_of, title_of
-from runner.report.sweep.points import columns_data, numbers_data, written
+from runner.report.sweep.points import MOST_AXES, columns_data, numbers_data, written
 from runner.report.sweep.subject import Subject, read_subject
+from runner.sweep.choosing.groups import DEVIATION, MEAN, Group
+
+MOST_GROUPS = 100
+"""The most groups whose means a page lists."""
 
 LISTED = 10
 """The points of the table that is there without scripts."""
@@ -50,6 +54,7 @@ def _shared(subject: Subject) -> dict[str, Any]:
             "count": len(subject.points.table),
             "columns": columns,
             "sweep": str(subject.sweep.path),
+            "objective": MEAN if subject.points.groups is not None else "objective",
             "minimize": subject.objective is None or subject.objective.minimize,
         }
     }
@@ -62,6 +67,29 @@ def _points(subject: Subject) -> Section:
     rows = [[written(value) for value in row] for row in zip(*columns, strict=True)]
     said = table(names, rows, "The best points" if points.best is not None else "The first points")
     return Section("points", "Points", tag("div", said, class_="static"), "points", {})
+
+
+def _groups(subject: Subject) -> Section | None:
+    """The mean of each group, if the objective is a mean over some axes."""
+    groups = subject.points.groups
+    if groups is None:
+        return None
+    over = ", ".join(groups.over)
+    said = f"The mean of the objective over {over}, and its sample standard deviation."
+    names = ["rank", *groups.axes[:MOST_AXES], MEAN, DEVIATION, "points"]
+    rows = [
+        [str(rank), *map(written, (*group.values[:MOST_AXES], group.mean, group.deviation)), _measured(group)]
+        for rank, group in enumerate(groups.groups[:MOST_GROUPS], 1)
+    ]
+    more = len(groups.groups) - len(rows)
+    notes = [said, *([f"{more:,} more are left out."] if more > 0 else [])]
+    listed = table(names, rows, f"Means over {over}")
+    return Section("means", f"Means over {over}", joined([*(paragraph(note, "note") for note in notes), listed]))
+
+
+def _measured(group: Group) -> str:
+    missing = group.missing
+    return f"{len(group.places):,}{f', {missing:,} without an objective' if missing else ''}"
 
 
 def _curves(subject: Subject) -> Section | None:
@@ -146,6 +174,7 @@ def _environment(subject: Subject) -> Section:
 
 BUILDERS: Sequence[Callable[[Subject], Section | None]] = (
     _points,
+    _groups,
     _curves,
     _coordinates,
     _effects,

@@ -68,12 +68,15 @@ def means(
         groups.setdefault(setting, []).append(index)
     found: dict[tuple[Any, ...], tuple[float | None, float | None, Sequence[int]]] = {}
     for setting, members in groups.items():
-        measured = [objective.of(outcomes[index]) for index in members]
-        numbers = [value for value in measured if value is not None]
-        whole = len(numbers) == len(members)
-        mean = math.fsum(numbers) / len(numbers) if whole and numbers else None
-        found[setting] = (mean, deviation(numbers, mean), members)
+        found[setting] = (*mean_of([objective.of(outcomes[index]) for index in members]), members)
     return found
+
+
+def mean_of(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """The mean of the objectives of some points, and their sample standard deviation; None if one is missing."""
+    numbers = [value for value in values if value is not None]
+    mean = math.fsum(numbers) / len(numbers) if len(numbers) == len(values) and numbers else None
+    return mean, deviation(numbers, mean)
 
 
 def averaged(path: str, axes: Sequence[str]) -> bool:

@@ -126,7 +126,7 @@ def _import_optuna() -> Any:
     try:
         optuna = importlib.import_module("optuna")
     except ModuleNotFoundError as error:
-        raise UsageError(Problem("--sampler needs Optuna", "pip install 'steprun[optuna]'")) from error
+        raise UsageError(Problem("--sampler needs Optuna", "install it: `pip install 'steprun[optuna]'`")) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -128,7 +128,7 @@ def _import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as error:
-        raise UsageError(Problem("--on ray needs Ray", "pip install 'steprun[ray]'")) from error
+        raise UsageError(Problem("--on ray needs Ray", "install it: `pip install 'steprun[ray]'`")) from error
 
 
 def _connect(ray: Any, address: str | None) -> None:

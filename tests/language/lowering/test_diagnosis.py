@@ -37,13 +37,25 @@ SHAPE = "its tensor has the shape (2, 3)"
             (1, 0, 68),
             "`nn.functional.binary_cross_entropy_with_logits(x, (x > 0).t…`: "
             "result type Float can't be cast to the desired output type Long",
-            "cast one side: `x.to(float32)`, or give a batch column a `dtype`",
+            "cast one side with `.to(float32)`",
+        ),
+        (
+            "binary_cross_entropy_with_logits(c, k)",
+            (1, 0, 38),
+            "`binary_cross_entropy_with_logits(c, k)`: result type Float can't be cast to the desired output type Long",
+            "cast it: `k.to(float32)`, or write `dtype: {k: float32}` in its data",
+        ),
+        (
+            "k.dot(x[0])",
+            (1, 0, 11),
+            "`k.dot(x[0])`: dot : expected both vectors to have same dtype, but found Long and Float",
+            "cast one side: `k.to(float32)`",
         ),
         (
             "x.to(float64) @ w",
             (1, 0, 17),
             "`x.to(float64) @ w`: expected m1 and m2 to have the same dtype, but got: double != float",
-            "cast one side: `x.to(float32)`",
+            "cast one side: `w.to(float64)`",
         ),
         (
             "zeros(10 ** 15)",

@@ -255,4 +255,5 @@ CAPABILITIES: Mapping[str, Capability] = {
     ),
     "`resume` of a longer run": Capability(EPOCHS, proof="longer"),
     "`apply`, `load_model`": Capability(proof="applied"),
+    "`report`": Capability(proof="reported"),
 }

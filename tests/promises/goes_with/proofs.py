@@ -31,6 +31,9 @@ from runner.plan.compiler import PlanLimits
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
+from runner.report.run.sections import report_of_run
+from runner.report.run.stepping.replaying import replays
+from runner.report.run.subject import read_subject
 from tests.cli.commands import steprun
 from tests.engine.compiled.plain import without_compiler
 from tests.engine.cudagraph.tape import Tape
@@ -294,6 +297,28 @@ def applied(name: str, column: str, folder: Path) -> str:
     return agreement(found, expected, *(TOLERANCES if column == "compile" else (0.0, 0.0)))
 
 
+def reported(name: str, column: str, folder: Path) -> str:
+    """Compare the gradients that a report computes again, from the recorded weights of each row, with the recorded."""
+    path = written(folder, config_of(CAPABILITIES[name], column))
+    plan = planned(path, memory_of(CAPABILITIES[name], column))
+    with without_machine_code():
+        directory = create_run_directory(folder, "cell", datetime.now())
+        run_recorded(plan, directory)
+    report_of_run(directory, [folder])
+    subject = read_subject(directory, [folder])
+    found = replays(subject)
+    assert found.reason is None
+    rows = list(subject.run)
+    assert list(found.flows) == [place for place, row in enumerate(rows) if row.step == "train"]
+    tolerances = TOLERANCES if column == "compile" else (0.0, 0.0)
+    words = set()
+    for place, made in found.flows.items():
+        inputs = {node.meta["input"]: node for node in made.computation.nodes if node.op == "placeholder"}
+        for each in ("w", "b"):
+            words.add(agreement(made.flow[inputs[each]][1], rows[place][f"{each}.grad"], *tolerances))
+    return "close" if "close" in words or column == "compile" else "bits"
+
+
 PROOFS: Mapping[str, Callable[[str, str, Path], str]] = {
     **dict.fromkeys(("by hand", "bfloat16", "complex", "two optimizers", "L-BFGS", "random numbers"), by_hand),
     "larger than memory": in_parts,
@@ -305,7 +330,12 @@ PROOFS: Mapping[str, Callable[[str, str, Path], str]] = {
 }
 """The proof of each column."""
 
-OWN: Mapping[str, Callable[[str, str, Path], str]] = {"fails": fails, "longer": longer, "applied": applied}
+OWN: Mapping[str, Callable[[str, str, Path], str]] = {
+    "fails": fails,
+    "longer": longer,
+    "applied": applied,
+    "reported": reported,
+}
 """The proofs of capabilities that are no part of a run."""
 
 

@@ -108,6 +108,11 @@ def test_the_norm_of_the_gradients_keeps_its_place() -> None:
     assert [measure.heading for measure in shown] == ["loss", "|grad|"]
 
 
+def test_on_a_narrow_terminal_the_objective_comes_before_the_norm_of_the_gradients() -> None:
+    shown = fitting(measures_of(COLUMNS, ["loss"]), 16)
+    assert [measure.heading for measure in shown] == ["loss"]
+
+
 @over(
     ("value", "text"),
     [(0.5, "0.5"), (1 / 3, "0.33333"), (-1.23456e-300, "-1.2346e-300"), (math.nan, "nan"), (-math.inf, "-inf")],

@@ -133,6 +133,22 @@ def test_on_a_narrow_terminal_the_gradient_stands_below() -> None:
     )
 
 
+def test_on_a_narrow_terminal_one_number_stays_a_number() -> None:
+    columns = [Column("test.regression_loss", "value", torch.float64, ()), Column("w", "weight", torch.float64, (1, 1))]
+    row = rows_of(columns, [[torch.tensor(0.1875, dtype=torch.float64), torch.tensor([[-2.5]], dtype=torch.float64)]])
+    assert printed(row, width=24) == (
+        "row 0  1.repeat[0].train\n  test.regression_loss\n                0.1875\n  w             [[-2.5000]]\n"
+    )
+
+
+def test_on_a_narrow_terminal_labels_take_a_third() -> None:
+    columns = [Column(name, "value", torch.float32, (100,)) for name in ("test.regression_loss", "w")]
+    lines = printed(rows_of(columns, [[torch.ones(100)] * 2]), width=40).splitlines()
+    assert lines[1:3] == ["  test.regression_loss", "                 (100,) float32  mean 1"]
+    assert lines[5] == "  w              (100,) float32  mean 1"
+    assert max(map(len, lines)) <= 40
+
+
 def test_what_is_not_finite_is_counted() -> None:
     value = torch.ones(100)
     value[:3] = float("nan")

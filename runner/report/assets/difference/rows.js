@@ -57,7 +57,10 @@ function rowdifferenceView(target, data) {
       const shown = tensor.shown[at];
       const { row, cells } = rows[place];
       const texts = shown ? [shown.error, shown.ulps, shown.expected, shown.found] : ["equal", "", "", ""];
-      cells.forEach((cell, column) => (cell.textContent = texts[column]));
+      cells.forEach((cell, column) => {
+        cell.textContent = texts[column];
+        cell.title = texts[column].length > 30 ? texts[column] : "";
+      });
       row.className = shown ? "changed" : "missing";
       row.classList.toggle("marked", place === chosen);
     });
@@ -66,7 +69,7 @@ function rowdifferenceView(target, data) {
   }
 
   list.value = chosen;
-  const head = ["tensor", "relative error", "ULP", "expected", "found"];
+  const head = ["tensor", "relative error", "largest ULP", "expected", "found"];
   const table = make(
     "table",
     { class: "sides" },

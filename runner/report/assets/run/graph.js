@@ -2,17 +2,13 @@
 
 const BOX = { width: 176, height: 74, across: 40, down: 14 };
 
-const OWN =
-  "The value of each node, and ∂, its gradient, in this step alone. " +
-  "`.grad` in the table adds up until `zero_grad`.";
-const RECORDED = "Values of this row as the log has them; this step computes no gradients of inner operations.";
-
 function cut(text, length) {
   return text.length > length ? `${text.slice(0, length - 1)}…` : text;
 }
 
 function brief(text, length) {
-  return cut(text.startsWith("norm ") ? text.split(",")[0] : text, length);
+  if (text.startsWith("norm ")) return cut(text.split(",")[0], length);
+  return cut(text.replace(/ elements$/, ""), length);
 }
 
 function graphView(graph, page) {
@@ -25,6 +21,7 @@ function graphView(graph, page) {
       return draw("path", { d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, class: "edge" });
     }),
   );
+  const marked = page.name === null ? -1 : graph.nodes.findIndex((node) => page.name === (node.name ?? node.label));
   const cells = graph.nodes.map((node, place) => {
     const box = boxes[place];
     const title = node.name && node.name !== node.label ? `${node.name} = ${node.label}` : node.label;
@@ -33,7 +30,7 @@ function graphView(graph, page) {
     const full = draw("title", {});
     const group = draw(
       "g",
-      { transform: `translate(${box.x} ${box.y})`, class: `node ${node.kind}` },
+      { transform: `translate(${box.x} ${box.y})`, class: `node ${node.kind}${place === marked ? " marked" : ""}` },
       full,
       draw("rect", { width: box.width, height: box.height, rx: 6 }),
       draw("text", { x: 10, y: 18, class: "label" }, cut(title, 24)),
@@ -53,11 +50,8 @@ function graphView(graph, page) {
   const state = make("p", { class: "note", "aria-live": "polite" });
   function update() {
     const flow = graph.flows[page.at()];
-    const computed = graph.computed[page.at()];
-    const before = page.rows[page.at()].step === "train" ? " The weights are those before the step." : "";
     const any = flow.some(([value]) => value !== null);
-    if (computed) state.textContent = `${OWN}${before}`;
-    else state.textContent = any ? RECORDED : "This row has no values.";
+    state.textContent = any ? graph.states[page.at()] : `This row has no values. ${graph.states[page.at()]}`;
     cells.forEach((cell, place) => {
       const [value, gradient] = flow[place];
       cell.value.textContent = value === null ? "" : brief(value, 23);
@@ -87,11 +81,15 @@ function graphView(graph, page) {
     {},
     ["node", "shape", "value", "gradient"].map((name) => make("th", { scope: "col" }, name)),
   );
+  const scroll = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, picture);
+  if (marked >= 0) {
+    requestAnimationFrame(() => (scroll.scrollLeft = boxes[marked].x + boxes[marked].width / 2 - scroll.clientWidth / 2));
+  }
   return make(
     "div",
     {},
     state,
-    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, picture),
+    scroll,
     make(
       "details",
       {},

@@ -29,12 +29,15 @@ function onePicture(tensor, page) {
     const colours = pictureColours(Number(low), Number(high));
     const size = tensor.width * tensor.height;
     const image = pen.createImageData(tensor.width, tensor.height);
+    let broken = false;
     for (let cell = 0; cell < size; cell++) {
       const byte = tensor.cells[place * size + cell];
+      broken = broken || byte === 255;
       image.data.set([...(byte === 255 ? BROKEN : colours[byte]), 255], cell * 4);
     }
     pen.putImageData(image, 0, 0);
-    said.textContent = `${tensor.name} ${tensor.kind}${tensor.whole ? "" : ", by means of blocks"}: from ${low} to ${high}`;
+    const range = low === "nan" ? "no element is finite" : `from ${low} to ${high}${broken ? "; magenta is not finite" : ""}`;
+    said.textContent = `${tensor.name} ${tensor.kind}${tensor.whole ? "" : ", by means of blocks"}: ${range}`;
     canvas.setAttribute("aria-label", `${said.textContent}, row ${page.row()}`);
   }
   page.follows(update);

@@ -3,14 +3,21 @@
 function pointcurvesView(target, { quantities }, page) {
   const box = make("div", { class: "chart" });
   const note = make("output", { class: "where", "aria-live": "polite" });
-  let [quantity, chart, log] = [quantities[0], null, quantities[0].log];
+  let [quantity, chart, log, failed] = [quantities[0], null, quantities[0].log, false];
 
   const span = (place) => [place ? quantity.ends[place - 1] : 0, quantity.ends[place]];
   const usable = (value) => Number.isFinite(value) && (!log || value > 0);
 
+  // The points that decide the range: those that failed only if all did, because a curve that diverges hides the others.
+  function deciding() {
+    const status = page.column("status");
+    const sound = page.shown.filter((place) => valueOf(status, place) !== "failed");
+    return failed || !sound.length ? page.shown : sound;
+  }
+
   function extent(from, to) {
     let [low, high] = [Infinity, -Infinity];
-    for (const place of page.shown) {
+    for (const place of deciding()) {
       const [start, end] = span(place);
       for (let at = start; at < end; at++) {
         const value = quantity.values[at];
@@ -121,7 +128,12 @@ function pointcurvesView(target, { quantities }, page) {
     },
   );
   const all = button("All rows", paint);
-  target.append(chooser(page), make("div", { class: "controls" }, control, scale, all), box, note);
+  const whole = toggle("Whole range of points that failed", failed, (on) => {
+    failed = on;
+    paint();
+  });
+  const some = page.column("status").texts.includes("failed") ? whole : null;
+  target.append(chooser(page), make("div", { class: "controls" }, control, scale, some, all), box, note);
   box.onkeydown = (event) => {
     const move = { ArrowUp: -1, ArrowDown: 1, ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (move === undefined) return;

@@ -15,7 +15,7 @@ function quartiles(values) {
 function effectsView(target, _, page) {
   const results = page.columns.filter((column) => column.kind === "result" && column.numbers);
   if (!page.count || !results.length) return;
-  let result = page.objective ?? results[0];
+  let result = page.column("objective") ?? results[0]; // not a mean, which has no spread
   const box = make("div", { class: "effects" });
   const [control, list] = choice(
     "Result",

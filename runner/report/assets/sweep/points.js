@@ -28,12 +28,13 @@ function conditionsOf(text, columns) {
   const found = [];
   let rest = text.trim();
   while (rest) {
-    const column = byLength.find((each) => rest.startsWith(each.name) && /^\s*[<>=!~]/.test(rest.slice(each.name.length)));
+    const left = rest;
+    const column = byLength.find((each) => left.startsWith(each.name) && /^\s*[<>=!~]/.test(left.slice(each.name.length)));
     if (!column) {
       const names = columns.map((each) => each.name).join(", ");
       return { fault: `write a column, a comparison and a value, such as rank <= 10; columns are ${names}` };
     }
-    const part = rest.slice(column.name.length).match(/^\s*(<=|>=|!=|==|=|<|>|~)\s*("[^"]*"|.*?)\s*(?:(?:,|\sand\s)\s*|$)/s);
+    const part = left.slice(column.name.length).match(/^\s*(<=|>=|!=|==|=|<|>|~)\s*("[^"]*"|.*?)\s*(?:(?:,|\sand\s)\s*|$)/s);
     if (!part || part[2] === "") return { fault: `a value is missing after ${column.name}` };
     const [whole, comparison, written] = part;
     const plain = written.startsWith('"') ? written.slice(1, -1) : written;
@@ -46,12 +47,12 @@ function conditionsOf(text, columns) {
       const value = valueOf(column, place);
       return value !== null && TESTS[comparison](value, wants);
     });
-    rest = rest.slice(column.name.length + whole.length).trim();
+    rest = left.slice(column.name.length + whole.length).trim();
   }
   return { conditions: found };
 }
 
-function makePoints({ count, columns, sweep, minimize }) {
+function makePoints({ count, columns, sweep, minimize, objective }) {
   const listeners = [];
   const column = (name) => columns.find((each) => each.name === name);
   const page = {
@@ -60,7 +61,7 @@ function makePoints({ count, columns, sweep, minimize }) {
     sweep,
     minimize,
     axes: columns.filter((each) => each.kind === "axis"),
-    objective: column("objective") ?? columns.find((each) => each.kind === "result" && each.numbers),
+    objective: column(objective) ?? columns.find((each) => each.kind === "result" && each.numbers),
     order: Array.from({ length: count }, (_, place) => place),
     shown: Array.from({ length: count }, (_, place) => place),
     chosen: count ? 0 : null,
@@ -110,8 +111,10 @@ function makePoints({ count, columns, sweep, minimize }) {
 
 function said(page, place) {
   const values = page.axes.map((axis) => `${axis.name} ${textOf(axis, place)}`);
-  const objective = page.objective ? `${page.objective.name} ${textOf(page.objective, place) || "not measured"}` : "";
-  return `point ${page.number(place)}: ${[...values, objective].filter(Boolean).join(", ")}`;
+  const own = page.column("objective");
+  const results = [page.objective, own === page.objective ? null : own].filter(Boolean);
+  const texts = results.map((each) => `${each.name} ${textOf(each, place) || "not measured"}`);
+  return `point ${page.number(place)}: ${[...values, ...texts].join(", ")}`;
 }
 
 function chooser(page) {
@@ -135,6 +138,14 @@ function colourOf(page, place, colours) {
   return mixed(colours.link, colours.dim, page.count > 1 ? (place / (page.count - 1)) ** 0.3 : 0);
 }
 
+// Whether numbers in ascending order, all above 0, lie more evenly by their logarithms.
+function isLogarithmic(numbers) {
+  const [low, high] = [numbers[0], numbers[numbers.length - 1]];
+  if (!(low > 0) || high < 10 * low) return false;
+  const middle = (numbers[(numbers.length - 1) >> 1] + numbers[numbers.length >> 1]) / 2;
+  return high >= 100 * low || middle - low < 0.25 * (high - low);
+}
+
 function scaleOf(column, places) {
   const values = places.map((place) => valueOf(column, place));
   const numbers = values.filter((value) => typeof value === "number" && Number.isFinite(value));
@@ -149,15 +160,18 @@ function scaleOf(column, places) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of numbers) [low, high] = [Math.min(low, value), Math.max(high, value)];
   if (low > high) return { ticks: [], at: () => null };
-  const log = low > 0 && high >= 100 * low;
+  const different = [...new Set(numbers)].sort((one, other) => one - other);
+  const log = isLogarithmic(different);
   const to = (value) => (log ? Math.log(value) : value);
   const wide = to(high) - to(low);
   const at = (value) => {
     if (typeof value !== "number" || !Number.isFinite(value)) return null;
     return wide ? (to(value) - to(low)) / wide : 0.5;
   };
-  const different = [...new Set(numbers)].sort((one, other) => one - other);
   const between = (share) => (log ? low * (high / low) ** share : low + wide * share);
-  const shown = different.length <= 6 ? different : [0, 0.25, 0.5, 0.75, 1].map(between);
+  const powered = log ? powers(low, high) : [];
+  const tens = powered.filter((value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9);
+  const even = [tens, powered, [0, 0.25, 0.5, 0.75, 1].map(between)].find((marks) => marks.length > 2);
+  const shown = different.length <= 6 ? different : even;
   return { log, different, ticks: shown.map((value) => [at(value), tickText(value)]), at };
 }

@@ -32,8 +32,8 @@ function pointsView(target, _, page) {
     page.sort(by, down);
   }
 
-  function turn(by) {
-    first = Math.min(Math.max(0, first + by), Math.max(0, page.shown.length - 1));
+  function turn(places) {
+    first = Math.min(Math.max(0, first + places), Math.max(0, page.shown.length - 1));
     paint();
   }
 

@@ -2,14 +2,15 @@
 
 The log has the values of named tensors and the gradients of parameters. What flows between them is computed again:
 from the weights that the log kept, and the batch of that row. The objective must come out as the log has it, or
-nothing is shown. Random numbers, L-BFGS and micro-batches are not repeated.
+nothing is shown. Of a step of L-BFGS it is the first evaluation. Micro-batches are not repeated.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,9 +21,12 @@ from runner.engine.state import State, initial_state
 from runner.engine.watch.replay import replay
 from runner.errors import SteprunError
 from runner.language.graph.computation import Computation
+from runner.language.inference.generators import left_alone, manual_seed
 from runner.plan import Plan
-from runner.plan.program.instructions import Action, Backward, Evaluation, Forward, LoopStart, Train
+from runner.plan.program.instructions import Action, Argument, Backward, Evaluation, Forward, LoopStart, Step, Train
+from runner.plan.streams import stream_seed
 from runner.record.resuming.stopped import changed_data
+from runner.report.run.stepping.drawing import NotPossible, draws_before
 from runner.report.run.subject import Subject
 
 MOST_ELEMENTS = 1 << 20
@@ -51,6 +55,7 @@ class Replayed:
     computation: Computation
     objective: str
     flow: Flow
+    kind: str  # of its step: "forward", "backward", "train", or "first" of the evaluations of L-BFGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,7 @@ class Replays:
     flows: Mapping[int, Replayed]  # by position
     reason: str | None = None  # why there are none, or not of all rows
     differs: float = 0.0  # the largest relative difference of an objective from the recorded one
-
-
-class NotPossible(Exception):
-    """A row cannot be computed again; the message says why."""
+    reasons: Mapping[int, str] = field(default_factory=dict)  # by position, why a row could not be computed again
 
 
 def replays(subject: Subject) -> Replays:
@@ -99,14 +101,15 @@ class _Replayer:
         self._patterns = [
             (re.compile(pattern_of(each.path)), each)
             for each in plan.program
-            if isinstance(each, Action) and isinstance(each.argument, (Forward, Backward, Train))
+            if isinstance(each, Action) and _evaluation(each.argument) is not None
         ]
+        self._draws: list[int] = []  # before each row, how often random numbers were drawn
         self._weights = {each.of.name: each for each in subject.tensors if each.of.role == "weight" and each.of.column}
         self._recorded = {each.of.name: each for each in subject.tensors if each.of.role == "value"}
 
     def replays(self) -> Replays:
         found: dict[int, Replayed] = {}
-        reasons: dict[str, None] = {}
+        reasons: dict[int, str] = {}
         left, largest = ALL_ELEMENTS, 0.0
         for step in self._subject.steps:
             action, iterations = self._action(step.path)
@@ -115,12 +118,12 @@ class _Replayer:
             try:
                 replayed, elements, differs = self._replayed(step.position, action, iterations, left)
             except NotPossible as reason:
-                reasons[str(reason)] = None
+                reasons[step.position] = str(reason)
                 continue
             left -= elements
             largest = max(largest, differs)
             found[step.position] = replayed
-        return Replays(found, "; ".join(reasons) or None, largest)
+        return Replays(found, "; ".join(dict.fromkeys(reasons.values())) or None, largest, reasons)
 
     def _action(self, path: str) -> tuple[Action | None, tuple[int, ...]]:
         for pattern, action in self._patterns:
@@ -133,28 +136,35 @@ class _Replayer:
         self, position: int, action: Action, iterations: tuple[int, ...], left: int
     ) -> tuple[Replayed, int, float]:
         argument = action.argument
-        assert isinstance(argument, (Forward, Backward, Train))
-        evaluation = argument.evaluation
-        if isinstance(argument, Train) and (argument.closure or argument.accumulate > 1):
-            raise NotPossible("a step with a closure or with micro-batches computes its objective several times")
-        if isinstance(argument, Train) and (position == 0 or self._plan.log.every != 1):
-            raise NotPossible("the log leaves out rows, and with them the weights before a `train` step")
+        evaluation, updates = _evaluation(argument), isinstance(argument, (Train, Step))
+        assert evaluation is not None
+        if isinstance(argument, Train) and argument.accumulate > 1:
+            raise NotPossible("a step with micro-batches computes its objective several times")
+        if updates and (position == 0 or self._plan.log.every != 1):
+            raise NotPossible(f"the log leaves out rows, and with them the weights before a `{action.kind}` step")
         batches = self._batches(evaluation, action, iterations)
         computation = _variant(evaluation, batches)
         elements = sum(_elements(node) for node in computation.nodes)
         if elements > min(MOST_ELEMENTS, left):
             raise NotPossible("the values of the expression are too large for every row")
-        if computation.random:
-            raise NotPossible("the expression draws random numbers")
-        at = position - 1 if isinstance(argument, Train) else position
+        seed = self._seed(position) if computation.random else None
+        at = position - 1 if updates else position
         columns = {name: batches[source].batch[name] for name, source in evaluation.batches}
         iteration = iterations[-1] if iterations else 1
         inputs = [self._input(name, at, columns, iteration) for name in computation.inputs]
         gradients = not isinstance(argument, Forward) and getattr(argument, "gradient", None) is None
-        flow, objective = _computed(computation, inputs, evaluation.objective, gradients)
+        with _seeded(seed, self._plan.device):
+            flow, objective = _computed(computation, inputs, evaluation.objective, gradients)
         name = computation.outputs[evaluation.objective].name
         differs = self._differs(name, objective, position)
-        return Replayed(computation, name, flow), elements, differs
+        kind = "first" if isinstance(argument, Step) or getattr(argument, "closure", False) else action.kind
+        return Replayed(computation, name, flow, kind), elements, differs
+
+    def _seed(self, position: int) -> int:
+        """The seed of the random numbers of a row: each evaluation has a stream, counted from 1."""
+        if not self._draws:
+            self._draws = draws_before(self._plan, self._subject.rows)
+        return stream_seed(self._plan.seed, "expression", "", self._draws[position] + 1)
 
     def _input(self, name: str, at: int, columns: Mapping[str, Tensor], iteration: int) -> Any:
         if name in columns:
@@ -227,6 +237,27 @@ class _Replayer:
 def pattern_of(template: str) -> str:
     """A pattern for the paths that a template makes: `repeat[{0}].2.train`."""
     return re.sub(r"\\\{\d+\\\}", r"(\\d+)", re.escape(template))
+
+
+def _evaluation(argument: Argument) -> Evaluation | None:
+    """The evaluation of a step whose row can have inner values."""
+    match argument:
+        case Forward(evaluation) | Backward(evaluation=evaluation) | Train(evaluation=evaluation):
+            return evaluation
+        case Step(closure=closure):
+            return closure
+    return None
+
+
+@contextmanager
+def _seeded(seed: int | None, device: str) -> Iterator[None]:
+    """Random numbers from a seed; those of the process stay where they were."""
+    if seed is None:
+        yield
+        return
+    with left_alone(device):
+        manual_seed(seed, device)
+        yield
 
 
 def _variant(evaluation: Evaluation, batches: Mapping[str, Batches]) -> Computation:

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from runner.language.graph.computation import extract
 from runner.plan import Plan
-from runner.report.markup import joined, paragraph
+from runner.report.markup import Markup, joined, paragraph
 from runner.report.reading.curves import Curve
+from runner.report.reading.rows import Step
 from runner.report.reading.tensors import Measured
+from runner.report.run.focus import problems_of
 from runner.report.run.numbers import kind_text, number, written
 from runner.report.run.stepping.graph import MOST_NODES, Node, nodes_of
 from runner.report.run.stepping.program import line_of, lines_of
@@ -24,6 +26,20 @@ MOST_GRAPHS = 6
 """The most objectives whose graphs are drawn."""
 
 _ROLES = {"weight": "weight", "gradient": "gradient", "state": "state", "value": "value", "norm": "value"}
+_OWN = (
+    "The value of each node, and ∂, its gradient, in this step alone. `.grad` in the table adds up until `zero_grad`."
+)
+_BEFORE = "The weights are those before the step."
+_COMPUTED: Mapping[str, str] = {
+    "forward": "The value of each node in this step.",
+    "backward": _OWN,
+    "train": f"{_OWN} {_BEFORE}",
+    "first": f"{_OWN} {_BEFORE} L-BFGS then computes the objective of others, which the log does not have.",
+}
+_LOGGED = "Values of this row as the log has them."
+_WITHOUT = "Inner values and gradients cannot be computed again:"
+_RECORDED = "Values of this row as the log has them; this step computes no gradients of inner operations."
+
 _SAME, _CHANGED, _UNKNOWN = 0, 1, 2
 
 
@@ -42,9 +58,18 @@ def steps(subject: Subject) -> Section | None:
         ],
         "graphs": [] if subject.plan is None else _graphs(subject, subject.plan, found),
     }
-    return Section(
-        "steps", "Step by step", joined(paragraph(each, "note") for each in _notes(subject, found)), "steps", data
-    )
+    notes = [paragraph(each, "note") for each in _notes(subject, found)]
+    return Section("steps", "Step by step", joined([*_went_wrong(subject), *notes]), "steps", data)
+
+
+def _went_wrong(subject: Subject) -> list[Markup]:
+    """What went wrong in the row where the page opens, which the head says far above."""
+    if subject.focus is None:
+        return []
+    problems = problems_of(subject.run.manifest)
+    said = problems[0]["message"] if problems else subject.focus.reason
+    row = f"row {int(subject.rows.numbers[subject.focus.position]):,}: "
+    return [paragraph(said if "(row " in said else f"{row}{said}", "alert")]
 
 
 def shared(subject: Subject) -> dict[str, Any]:
@@ -158,10 +183,22 @@ def _graphs(subject: Subject, plan: Plan, found: Replays) -> list[dict[str, Any]
                     _recorded(tensors, subject.numbers, nodes, position) if flow is None else flow
                     for flow, position in zip(flows, positions, strict=True)
                 ],
-                "computed": [flow is not None for flow in flows],
+                "states": [
+                    _state(found, step, flow is not None) for step, flow in zip(subject.steps, flows, strict=True)
+                ],
             }
         )
     return graphs
+
+
+def _state(found: Replays, step: Step, computed: bool) -> str:
+    """What the values of a graph are in one row, as sentences."""
+    if computed:
+        return _COMPUTED[found.flows[step.position].kind]
+    reason = found.reasons.get(step.position)
+    if reason is None and not found.flows and not found.reasons and step.step in _COMPUTED:
+        reason = found.reason
+    return _RECORDED if reason is None else f"{_LOGGED} {_WITHOUT} {reason}."
 
 
 def _flow(nodes: tuple[Node, ...], objective: str, found: Replayed | None) -> list[list[str | None]] | None:
