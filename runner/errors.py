@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from runner.text import printable
@@ -112,9 +113,14 @@ class UsageError(SteprunError):
 
 
 class RunError(SteprunError):
-    """A valid run failed while running or recording."""
+    """A valid run failed while running or recording, or a file of it is damaged.
+
+    Attributes:
+        file: the damaged file of a run's rows, if that is the fault.
+    """
 
     exit_code = 1
+    file: Path | None = None
 
 
 class ExpectationError(RunError):

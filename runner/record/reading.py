@@ -27,7 +27,7 @@ from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean, nearest
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
-from runner.record.manifest import read_manifest
+from runner.record.manifest import PUT_BACK, read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import LABELS, Span, check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
@@ -102,13 +102,14 @@ class Run(Shown):
         manifest: `run.json`; its `status` is `running`, `finished`, `failed`, `interrupted`, or `killed`.
     """
 
-    def __init__(self, path: Path, *, check_digests: bool = True) -> None:
+    def __init__(self, path: Path, *, check_digests: bool = True, before: str | None = None) -> None:
+        """Open a run directory, or the part files before the one named `before`."""
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
-        if check_digests:
-            check_parts(path)
-        self.parts = parts_of(path)
         columns = _described(path, self.manifest)
+        if check_digests:
+            check_parts(path, before)
+        self.parts = parts_of(path, before)
         check_columns(self.parts, columns)
         self._layout = Columns(columns)
 
@@ -300,7 +301,8 @@ def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
     try:
         return tuple(map(from_column_json, manifest.get("columns", ())))
     except ValueError as error:
-        raise UsageError(f"{path / MANIFEST_FILE} is not the manifest of a run: {error}") from error
+        problem = Problem(f"{path / MANIFEST_FILE} is not the manifest of a run: {error}", PUT_BACK)
+        raise UsageError(problem) from error
 
 
 def _not_whole(name: str, substitutes: Sequence[Column]) -> Problem:

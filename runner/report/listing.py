@@ -1,12 +1,18 @@
-"""Shows a config with line numbers; each line has an address, to which values on the page lead."""
+"""Shows a config: the text of its file, or line by line, where each line has an address that values lead to."""
 
 from __future__ import annotations
 
-from runner.report.markup import Markup, joined, paragraph, tag, text
+from pathlib import Path
+
+from runner.config.files.safe_files import Folder
+from runner.report.markup import Markup, block, joined, paragraph, tag, text
 from runner.text import counted
 
+CONFIG_BYTES = 256 << 10
+"""The most bytes of a config that a page shows as one text."""
+
 MOST_LINES = 5_000
-"""The most lines of a config that a page shows."""
+"""The most lines of a config that a page shows line by line."""
 
 
 def listing(content: str, prefix: str, label: str) -> Markup:
@@ -24,6 +30,19 @@ def listing(content: str, prefix: str, label: str) -> Markup:
     if len(lines) <= MOST_LINES:
         return made
     return joined([paragraph(f"The first {MOST_LINES:,} of {counted(len(lines), 'line')}.", "note"), made])
+
+
+def file_text(directory: Path, name: str) -> Markup:
+    """The config in a file of a directory, or why it cannot be read."""
+    try:
+        with Folder(directory) as folder, folder.open(name) as file:
+            content = file.read(CONFIG_BYTES + 1)
+    except OSError as error:
+        return paragraph(f"{name} cannot be read: {error.strerror}.", "note")
+    shown = block(content[:CONFIG_BYTES].decode("utf-8", "replace"), "Config", CONFIG_BYTES)
+    if len(content) <= CONFIG_BYTES:
+        return shown
+    return joined([paragraph(f"The first {CONFIG_BYTES >> 10} KiB.", "note"), shown])
 
 
 def line_link(prefix: str, line: int | None, said: str) -> Markup:

@@ -45,6 +45,14 @@ def paragraph(value: object, class_: str | None = None) -> Markup:
     return tag("p", text(value), class_=class_)
 
 
+def alert(message: object, hint: str | None = None) -> Markup:
+    """What is wrong, and what to do about it."""
+    said = [tag("strong", text(message))]
+    if hint:
+        said.append(tag("span", text(f" {hint}")))
+    return tag("p", *said, class_="alert", role="alert")
+
+
 def block(value: object, label: str, longest: int = LONGEST) -> Markup:
     """Text as it stands, that scrolls where it is wide."""
     return tag("pre", text(value, longest), tabindex="0", role="region", aria_label=label)

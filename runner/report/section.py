@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.errors import Problem
 from runner.report.markup import NOTHING, Markup
 
 
@@ -33,3 +34,4 @@ class Report:
     sections: tuple[Section, ...]
     shared: Mapping[str, Any] = field(default_factory=dict)  # data for all views, such as the chosen rows
     opens_at: str | None = None  # the section that it opens at; None: its top
+    problems: tuple[Problem, ...] = ()  # what is damaged; the page says so at its top

@@ -49,8 +49,7 @@ def write(path: Path, content: bytes) -> None:
 
 def follow(
     run: Path,
-    make: Callable[[], bytes],
-    path: Path,
+    write_page: Callable[[], None],
     *,
     seen: object = None,
     pause: Callable[[float], None] = time.sleep,
@@ -59,7 +58,7 @@ def follow(
     """Write the page of a run that goes on, again as rows come, until the run ends. Returns how often it was written.
 
     Args:
-        make: makes the page as of now.
+        write_page: writes the page as of now; what it raises, such as that the run is damaged, ends this.
         seen: what `state_of` returned before the page that is there was made; None if there is none.
         pause: waits so many seconds.
     """
@@ -68,7 +67,7 @@ def follow(
         now = state_of(run)
         began = clock()
         if now != seen:
-            write(path, make())
+            write_page()
             written += 1
             seen = now
         if now[0] != "running":
@@ -78,7 +77,10 @@ def follow(
 
 def state_of(run: Path) -> tuple[str, object]:
     """What changes as a run goes on: its status, and the names, sizes and times of its part files."""
-    status = str(read_manifest(run)["status"])
+    try:
+        status = str(read_manifest(run)["status"])
+    except UsageError:  # the page says what is wrong
+        return "unreadable", None
     try:
         with Folder(run) as folder, folder.folder(ROWS_FOLDER) as rows:
             found = [(name, rows.status(name)) for name in rows.names(".parquet")]

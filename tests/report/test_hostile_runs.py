@@ -1,4 +1,4 @@
-"""Reports of damaged, old and hostile run directories: a page or a message that says so, with bounded bytes."""
+"""Reports of damaged, old and hostile run directories: a page that says so, with bounded bytes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy
+import pyarrow.parquet
 import pytest
 import torch
 
 import runner
 from runner.config.files.safe_files import Folder
 from runner.plan.rows.columns import Column
+from runner.record.manifest import PUT_BACK
+from runner.record.rows.part_digests import RESTORE, digest_of, write_digests
 from runner.report.page import page
 from runner.report.run.sections import report_of_run
+from runner.report.section import Report
 from tests.cli.commands import steprun
 from tests.report.runs import LINEAR, change, record, rewrite
 from tests.tables import over
@@ -43,36 +47,185 @@ def spoil_part(run: Path) -> None:
     path.write_bytes(content)
 
 
-def sparse(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.truncate(8 << 30)
-
-
-FAULTS: list[tuple[Callable[[Path], object], int, str]] = [
-    (spoil_part, 1, "00000.parquet is damaged: its digest does not match"),
-    (lambda run: (run / "rows" / "00000.parquet").unlink(), 1, "00000.parquet is damaged: it cannot be read"),
-    (lambda run: (run / "rows" / "00000.parquet").write_bytes(b""), 1, "is damaged"),
-    (lambda run: sparse(run / "rows" / "00000.parquet"), 1, "is damaged"),
-    (lambda run: (run / "run.json").write_text("{"), 2, "run.json is not valid JSON"),
-    (lambda run: change(run, status="dancing"), 2, "is not the manifest of a run: it has no known status"),
-    (lambda run: change(run, columns=[{"name": 1}]), 2, "is not the manifest of a run"),
-    (lambda run: (run / "run.json").unlink(), 2, "is not a run directory: it has no run.json"),
-    (lambda run: shutil.rmtree(run), 2, "there is no folder"),
+DAMAGE: list[tuple[Callable[[Path], object], str, str]] = [
+    (spoil_part, "rows/00000.parquet is damaged: its digest does not match", RESTORE),
+    (
+        lambda run: (run / "rows" / "00000.parquet").unlink(),
+        "rows/00000.parquet is damaged: it cannot be read: No such file or directory",
+        RESTORE,
+    ),
+    (
+        lambda run: (run / "rows" / "00000.parquet").write_bytes(b""),
+        "rows/00000.parquet is damaged: its digest does not match",
+        RESTORE,
+    ),
+    (lambda run: (run / "rows.json").write_text("{"), "rows.json is damaged: it is not JSON", RESTORE),
+    (
+        lambda run: ((run / "rows.json").unlink(), shutil.rmtree(run / "rows"), (run / "rows").symlink_to("/etc")),
+        "cannot read {run}/rows: it is a link",
+        RESTORE,
+    ),
+    (lambda run: (run / "run.json").write_text("{"), "run.json is not valid JSON", PUT_BACK),
+    (
+        lambda run: change(run, status="dancing"),
+        "run.json is not the manifest of a run: it has no known status",
+        PUT_BACK,
+    ),
+    (
+        lambda run: change(run, columns=[{"name": 1}]),
+        "run.json is not the manifest of a run: the description of a column is not valid",
+        PUT_BACK,
+    ),
 ]
 
 
-@over(("spoil", "code", "message"), FAULTS)
-def test_a_run_that_cannot_be_read_gives_a_message(
-    spoil: Callable[[Path], object], code: int, message: str, sound: Path, tmp_path: Path
+@over(("spoil", "message", "hint"), DAMAGE)
+def test_a_damaged_run_is_a_page_that_says_so_and_an_error(
+    spoil: Callable[[Path], object], message: str, hint: str, sound: Path, tmp_path: Path
 ) -> None:
+    run = tmp_path / "linear" / "hostile"
+    shutil.copytree(sound, run)
+    spoil(run)
+    said = message.format(run=run) if "{run}" in message else f"{run}/{message}"
+    done = steprun("report", str(run), "-o", "page.html", "--follow", cwd=tmp_path)
+    assert (done.code, done.out) == (1, "page.html\n")
+    assert done.err == f"steprun\n      {said}\n      = {hint}\n"
+    made = (tmp_path / "page.html").read_text()
+    assert f'<p class="alert" role="alert"><strong>{said}</strong><span> {hint}</span></p>' in made
+    assert "optimizer: {sgd: {lr: learning_rate}}" in made
+    assert len(made) <= MOST_BYTES
+
+
+NO_RUNS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda run: (run / "run.json").unlink(), "is not a run directory: it has no run.json"),
+    (lambda run: (shutil.rmtree(run), run.mkdir()), "is not a run directory: it has no run.json"),
+    (shutil.rmtree, "there is no folder"),
+]
+
+
+@over(("spoil", "message"), NO_RUNS)
+def test_what_is_no_run_is_no_page(spoil: Callable[[Path], object], message: str, sound: Path, tmp_path: Path) -> None:
     run = tmp_path / "hostile"
     shutil.copytree(sound, run)
     spoil(run)
     done = steprun("report", str(run), "-o", str(tmp_path / "page.html"))
-    assert done.code == code
+    assert done.code == 2
     assert message in done.err
-    assert "Traceback" not in done.err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_sparse_part_of_many_gigabytes_is_damaged(run: Path) -> None:
+    with (run / "rows" / "00000.parquet").open("r+b") as file:
+        file.truncate(8 << 30)
+    report = report_of_run(run)
+    assert "00000.parquet is damaged" in report.problems[0].message
+
+
+def test_the_fault_of_a_damaged_run_can_be_read_by_programs(run: Path) -> None:
+    spoil_part(run)
+    done = steprun("report", str(run), "-o", "page.html", "--format", "json", cwd=run)
+    told = json.loads(done.err)
+    assert (told["error"], told["exit_code"], done.out) == ("RunError", 1, "page.html\n")
+    done = steprun("report", str(run), "-o", "page.html", "--format", "github", cwd=run)
+    assert done.err.startswith("::error")
+    assert "00000.parquet is damaged" in done.err
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    """A run of 60 rows in six parts; `v` is the number of the row."""
+    run = record(LONG, tmp_path)
+    rewrite(
+        run, [Column("v", "value", torch.float32, ())], lambda column, rows: [float(row) for row in range(rows)], 60
+    )
+    table = pyarrow.parquet.read_table(run / "rows" / "00000.parquet")
+    for place in range(6):
+        path = run / "rows" / f"{place:05}.parquet"
+        pyarrow.parquet.write_table(table.slice(place * 10, 10), path, write_page_checksum=True, compression="none")
+    digests = {path.name: digest_of(path.read_bytes()) for path in sorted((run / "rows").iterdir())}
+    write_digests(run, digests, synced=False)
+    return run
+
+
+LONG = """\
+parameters: {w: {shape: [], init: ones}}
+expression: v = w * w
+optimizer: {sgd: {lr: 0.1}}
+steps: [train]
+"""
+
+
+def flip_value(run: Path, row: int) -> None:
+    """Flip a bit of the value of one row, in the middle of a page."""
+    path = run / "rows" / f"{row // 10:05}.parquet"
+    value = numpy.float32(row).tobytes()
+    content = path.read_bytes()
+    at = content.index(value, content.index(numpy.arange(row - 1, row + 1, dtype=numpy.float32).tobytes()) + 4)
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+
+
+def values_of(report: Report) -> list[float]:
+    return [value for each in report.sections if each.name == "curves" for value in each.data["curves"][0]["values"]]
+
+
+def test_a_page_has_the_rows_before_the_damage(long: Path) -> None:
+    assert values_of(report_of_run(long)) == list(range(60))
+    flip_value(long, 35)
+    flip_value(long, 55)
+    report = report_of_run(long)
+    assert [each.message for each in report.problems] == [
+        f"{long}/rows/00003.parquet is damaged: its digest does not match"
+    ]
+    assert values_of(report) == list(range(30))
+    assert "The page shows 30 rows, the last of them row 29." in report.head
+    assert report.opens_at is None
+
+
+def test_damage_in_a_page_of_a_part_without_a_digest_is_found(long: Path) -> None:
+    (long / "rows.json").write_text("[]")
+    flip_value(long, 35)
+    report = report_of_run(long)
+    assert report.problems[0].message == f"{long}/rows.json is damaged: it contains no digests"
+    assert "00003.parquet is damaged: could not verify page integrity" in report.problems[1].message
+    assert len(report.problems) == 2
+    assert values_of(report) == list(range(30))
+
+
+def test_a_run_with_damage_after_damage_shows_no_row(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.report.run.subject.MOST_DAMAGED", 1)
+    flip_value(long, 35)
+    report = report_of_run(long)
+    assert "No row of the run is on this page." in report.head
+    assert not values_of(report)
+    assert {section.name for section in report.sections} == {"config", "environment"}
+
+
+def test_a_log_of_more_rows_than_are_read_says_so(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.report.run.subject.MOST_VALUES", 45)
+    report = report_of_run(long)
+    assert "The log has 60 rows; the page has the first 40." in report.head
+    assert values_of(report) == list(range(40))
+
+
+def test_a_damaged_run_that_failed_shows_its_failure_and_opens_at_its_top(long: Path) -> None:
+    change(long, status="failed", failure={"error": "RunError", "problems": [{"message": "`v` (row 59, train)"}]})
+    assert report_of_run(long).opens_at == "steps"
+    flip_value(long, 35)
+    report = report_of_run(long)
+    assert report.opens_at is None
+    assert "`v` (row 59, train)" in report.head
+    assert "row 59" not in str([section.text for section in report.sections])
+
+
+@over("status", ["finished", "of another kind"])
+def test_a_page_names_the_other_version_that_recorded_a_run(status: str, sound: Path, tmp_path: Path) -> None:
+    run = tmp_path / "linear" / "later"
+    shutil.copytree(sound, run)
+    change(run, status=status, versions={"steprun": "9.0 <b>"})
+    said = f"steprun 9.0 &lt;b&gt; recorded it; this page is by steprun {runner.__version__}."
+    assert said in text_of(run)
+    change(run, versions={"steprun": runner.__version__})
+    assert "recorded it" not in text_of(run)
 
 
 def text_of(run: Path) -> str:

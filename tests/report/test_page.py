@@ -192,11 +192,36 @@ def test_following_writes_the_page_again_as_rows_come_and_ends_with_the_run(run:
             say("finished")
 
     path = tmp_path / "page.html"
-    count = follow(going_on, lambda: page(report_of_run(going_on)), path, pause=pause, clock=lambda: float(next(clock)))
+
+    def write_page() -> None:
+        path.write_bytes(page(report_of_run(going_on)))
+
+    count = follow(going_on, write_page, pause=pause, clock=lambda: float(next(clock)))
     assert count == 3  # without rows, with rows, and at the end
     assert pauses == [10.0] * 4
     assert b"going on when this page was written" not in path.read_bytes()
-    assert follow(going_on, lambda: pytest.fail("the page is there"), path, seen=state_of(going_on)) == 0
+    assert follow(going_on, lambda: pytest.fail("the page is there"), seen=state_of(going_on)) == 0
+
+
+def test_following_ends_with_the_message_when_the_run_is_damaged(run: Path, tmp_path: Path) -> None:
+    going_on = tmp_path / "linear" / run.name
+    shutil.copytree(run, going_on)
+    manifest = json.loads((going_on / "run.json").read_text())
+    (going_on / "run.json").write_text(json.dumps({**manifest, "status": "running", "process": this_process()}))
+    (going_on / "rows" / "00000.parquet").write_bytes(b"")
+    done = steprun("report", going_on, "-o", "page.html", "--follow", cwd=tmp_path)
+    assert (done.code, done.out) == (1, "page.html\n")
+    assert "00000.parquet is damaged: its digest does not match" in done.err
+    assert "going on when this page was written" in (tmp_path / "page.html").read_text()
+
+    def write_page() -> None:
+        raise runner.RunError("rows/00000.parquet is damaged")
+
+    seen = state_of(going_on)
+    (going_on / "run.json").write_text("")
+    assert state_of(going_on) == ("unreadable", None)
+    with pytest.raises(runner.RunError, match="is damaged"):
+        follow(going_on, write_page, seen=seen, pause=lambda seconds: pytest.fail("it is over"))
 
 
 def test_a_run_that_goes_on_is_reported_as_of_now(run: Path, tmp_path: Path) -> None:

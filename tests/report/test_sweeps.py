@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,19 +209,73 @@ FAULTS: list[tuple[Callable[[Path], object], str]] = [
 
 
 @over(("act", "said"), FAULTS)
-def test_a_damaged_sweep_is_refused_in_one_sentence(act: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+def test_a_damaged_sweep_is_a_page_that_says_so_and_an_error(
+    act: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
     directory = record_sweep(tmp_path, runs=False)
+    change_sweep(directory, status="finished")
     act(directory)
-    with pytest.raises(UsageError, match=said):
-        report_of_sweep(directory)
+    done = steprun("report", directory, "-o", "page.html", cwd=tmp_path)
+    assert (done.code, done.out) == (1, "page.html\n")
+    assert said in done.err
+    assert "\n      = " in done.err
+    made = (tmp_path / "page.html").read_text()
+    assert re.search(rf'<p class="alert" role="alert"><strong>{directory}[^<]*{said}[^<]*</strong><span> ', made)
+    assert "optimizer: {sgd: {lr: rate}}" in made
+    assert 'id="points"' not in made
+    assert len(made) < SMALL
 
 
-def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+def change_sweep(directory: Path, **changes: object) -> None:
+    manifest = json.loads((directory / "sweep.json").read_text())
+    (directory / "sweep.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def test_a_sweep_that_has_just_begun_has_no_table_yet(begun: Path) -> None:
+    (begun / "points.parquet").unlink()
+    report = report_of_sweep(begun)
+    assert not report.problems
+    assert "The sweep was going on when this page was written" in report.head
+    assert "No point is on this page." in report.head
+    change_sweep(begun, versions={"steprun": "9.0"})
+    assert "steprun 9.0 recorded it; this page is by steprun" in report_of_sweep(begun).head
+
+
+def test_what_is_no_sweep_is_no_page(begun: Path) -> None:
+    (begun / "sweep.json").unlink()
+    done = steprun("report", begun, "-o", begun / "page.html")
+    assert done.code == 2
+    assert "is not a run directory: it has no run.json" in done.err
+    assert not (begun / "page.html").exists()
+    with pytest.raises(UsageError, match=r"is not a sweep directory: cannot read sweep\.json"):
+        report_of_sweep(begun)
+
+
+def test_a_damaged_part_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     directory = record_sweep(tmp_path, "sweep: {grid: {rate: [0.1, 0.2]}, objective: {minimize: loss}}\n")
     part = next(part_paths(directory))
-    part.write_bytes(part.read_bytes()[:-40])
-    with pytest.raises(UsageError, match="parquet is damaged"):
-        report_of_sweep(directory)
+    whole, curves = part.read_bytes(), section(directory, "curves").data["quantities"]
+    part.write_bytes(whole[:-40])
+    report = report_of_sweep(directory)
+    assert [each.message.partition(":")[0] for each in report.problems] == [f"{part} is damaged"]
+    assert "remove it, then resume the sweep" in report.head
+    assert report.shared["points"]["count"] == 2
+    assert "curves" not in [each.name for each in report.sections]
+    content = bytearray(whole)
+    content[content.index(b"PAR1") + 4 : len(content) // 3] = bytes(len(content) // 3 - 4)  # pages; the footer is whole
+    part.write_bytes(content)
+    assert len(report_of_sweep(directory).problems) == 1
+    part.with_name("000099-0.parquet").write_bytes(whole)  # as after a merge that was killed
+    report = report_of_sweep(directory)
+    assert len(report.problems) == 1
+    read = next(each for each in report.sections if each.name == "curves").data["quantities"]
+    for one, other in zip(read, curves, strict=True):
+        numpy.testing.assert_array_equal(one["values"], other["values"])
+    for number in range(100, 130):
+        part.with_name(f"000{number}-0.parquet").write_bytes(b"")
+    problems = report_of_sweep(directory).problems
+    assert len(problems) == 11
+    assert problems[-1].message == "21 more part files cannot be read"
 
 
 def test_a_sweep_that_has_not_begun_or_has_no_config_says_so(begun: Path) -> None:

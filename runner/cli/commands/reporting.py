@@ -12,7 +12,7 @@ import typer
 from runner.cli.input.options import Allow, FaultFormat, examples
 from runner.cli.input.runs import check_options, run_path
 from runner.cli.output.printing import say
-from runner.errors import Problem, UsageError
+from runner.errors import Problem, RunError, UsageError
 
 if TYPE_CHECKING:
     from runner.report.section import Report
@@ -54,7 +54,7 @@ def report(
     """Write a run, a sweep, or the difference of two runs as one HTML page, which opens without a network.
 
     The page needs the extra `report`: pip install 'steprun[report]'. An existing file is replaced only if it is a
-    report.
+    report. The page of a damaged run or sweep says what is wrong, and shows what can be read; the exit code is 1.
     """
     from runner.report.library import library
     from runner.report.page import page
@@ -68,19 +68,30 @@ def report(
     path = Path(output or f"{subject.name}.html")
     check_target(path)
 
-    def make() -> bytes:
-        return page(subject.make())
-
-    seen = None if subject.run is None else state_of(subject.run)
-    write(path, make())
+    seen = state_of(subject.run) if follow and subject.run is not None else None
+    made = subject.make()
+    write(path, page(made))
     say(str(path))
     if open_it:
         import webbrowser
 
         if not webbrowser.open(path.resolve().as_uri()):
             say(f"no browser was found here: open {path} in one", err=True)
+    _check_whole(made)
     if follow and subject.run is not None:
-        follow_run(subject.run, make, path, seen=seen)
+
+        def write_again() -> None:
+            made = subject.make()
+            write(path, page(made))
+            _check_whole(made)
+
+        follow_run(subject.run, write_again, seen=seen)
+
+
+def _check_whole(report: Report) -> None:
+    """Raise RunError if the page is of something damaged; the page is there."""
+    if report.problems:
+        raise RunError(report.problems)
 
 
 @dataclass(frozen=True, slots=True)

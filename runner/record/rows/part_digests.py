@@ -16,6 +16,9 @@ from runner.record.directory import ROWS_FOLDER, write_atomically
 
 DIGESTS_FILE = "rows.json"
 
+RESTORE = "restore it from a backup, or run the config again"
+"""What to do about files of a run that differ from what was written."""
+
 
 def read_digests(directory: Path) -> dict[str, str]:
     """The SHA-256 of each finished part of a run directory, by file name; empty without `rows.json`.
@@ -53,14 +56,18 @@ def digest_of(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def check_parts(directory: Path) -> None:
+def check_parts(directory: Path, before: str | None = None) -> None:
     """Compare the finished parts of a run with their digests.
 
+    Args:
+        before: the name of the first part that does not matter; all do by default, and none if it is empty.
     Raises:
-        RunError: a part is missing or damaged; the message names its file.
+        RunError: a part is missing or damaged; the message names the first.
     """
-    for name, expected in read_digests(directory).items():
+    for name, expected in sorted(read_digests(directory).items() if before != "" else ()):
         path = directory / ROWS_FOLDER / Path(name).name
+        if before is not None and path.name >= before:
+            continue
         try:
             with Folder(directory) as run, run.folder(ROWS_FOLDER) as rows, rows.open(path.name) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -72,5 +79,6 @@ def check_parts(directory: Path) -> None:
 
 def damaged(path: Path, reason: str) -> RunError:
     """The error for a file of a run that differs from what was written."""
-    hint = "restore it from a backup, or run the config again"
-    return RunError(Problem(f"{path} is damaged: {reason}", hint))
+    error = RunError(Problem(f"{path} is damaged: {reason}", RESTORE))
+    error.file = path
+    return error

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from runner.config.files.safe_files import Folder
 from runner.engine.rows import Columns, Read, Row
-from runner.errors import UsageError
+from runner.errors import Problem, UsageError
 from runner.plan.rows.columns import Column
 from runner.record.directory import ROWS_FOLDER
-from runner.record.rows.part_digests import damaged
+from runner.record.rows.part_digests import RESTORE, damaged
 
 if TYPE_CHECKING:
     import pyarrow
@@ -76,21 +76,25 @@ class Part:
                 start += len(batch)
 
 
-def parts_of(directory: Path) -> list[Part]:
+def parts_of(directory: Path, before: str | None = None) -> list[Part]:
     """The parts of a run, in the order of their rows.
 
+    Args:
+        before: the name of the first part to leave out, with those after it; if it is empty, none is read.
     Raises:
         RunError: a part is damaged.
         UsageError: `rows` is a link, or not a folder.
     """
+    if before == "":
+        return []
     try:
         with Folder(directory) as run, run.folder(ROWS_FOLDER) as folder:
             names = folder.names(".parquet")
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UsageError(f"cannot read {directory / ROWS_FOLDER}: {error.strerror}") from error
-    return [_part(directory, name) for name in names]
+        raise UsageError(Problem(f"cannot read {directory / ROWS_FOLDER}: {error.strerror}", RESTORE)) from error
+    return [_part(directory, name) for name in names if before is None or name < before]
 
 
 def check_columns(parts: Sequence[Part], columns: Sequence[Column]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 MOST_CHOSEN = 64
 """The most rows that a page shows one by one."""
+
+MOST_ROWS = 10_000_000
+"""The most rows of a run that are read."""
 
 STEPS_AT_A_TIME = 4096
 
@@ -51,15 +56,13 @@ class Rows:
         return found if found < len(self) and self.numbers[found] == row else None
 
 
-def read_rows(run: Run) -> Rows:
-    """Read the numbers of all rows."""
-    found = [part.read(_numbers, ["row"]) for part in run.parts]
+def read_rows(run: Run, most: int = MOST_ROWS) -> Rows:
+    """Read the numbers of all rows, or of the parts that have at most so many together."""
+    ends = list(itertools.accumulate(part.rows for part in run.parts))
+    parts = run.parts[: bisect.bisect_right(ends, most)]
+    found = [part.read(_numbers, ["row"]) for part in parts]
     numbers = numpy.concatenate([numpy.zeros(0, numpy.int64), *found])
-    starts, start = [], 0
-    for part in run.parts:
-        starts.append(start)
-        start += part.rows
-    return Rows(numbers, tuple(starts), tuple(run.parts))
+    return Rows(numbers, (0, *ends)[: len(parts)], tuple(parts))
 
 
 def _numbers(table: pyarrow.Table) -> Positions:

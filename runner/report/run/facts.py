@@ -7,15 +7,12 @@ import shlex
 from collections.abc import Iterator
 
 from runner.config.files.run_paths import CONFIG_FILE
-from runner.config.files.safe_files import Folder
-from runner.report.markup import Markup, block, facts, joined, paragraph, tag, text
+from runner.report.listing import file_text
+from runner.report.markup import block, facts, joined, tag, text
 from runner.report.run.subject import Subject
 from runner.report.section import Section
 
 MOST_FACTS = 200
-
-CONFIG_BYTES = 256 << 10
-"""The most bytes of a config that a page shows."""
 
 
 def config(subject: Subject) -> Section:
@@ -25,20 +22,8 @@ def config(subject: Subject) -> Section:
     said = [tag("h3", text("Command")), block(shlex.join(command[:1000]), "Command")]
     if overrides:
         said.append(facts(("override", override) for override in overrides[:MOST_FACTS]))
-    said += [tag("h3", text("Config, with its overrides applied")), _config_text(subject)]
+    said += [tag("h3", text("Config, with its overrides applied")), file_text(subject.run.path, CONFIG_FILE)]
     return Section("config", "Config", joined(said))
-
-
-def _config_text(subject: Subject) -> Markup:
-    try:
-        with Folder(subject.run.path) as folder, folder.open(CONFIG_FILE) as file:
-            content = file.read(CONFIG_BYTES + 1)
-    except OSError as error:
-        return paragraph(f"{CONFIG_FILE} cannot be read: {error.strerror}.", "note")
-    shown = block(content[:CONFIG_BYTES].decode("utf-8", "replace"), "Config", CONFIG_BYTES)
-    if len(content) <= CONFIG_BYTES:
-        return shown
-    return joined([paragraph(f"The first {CONFIG_BYTES >> 10} KiB.", "note"), shown])
 
 
 def environment(subject: Subject) -> Section:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runner.report.markup import Markup, block, facts, joined, paragraph, tag, text
+from runner.report.markup import Markup, alert, block, facts, joined, paragraph, tag, text
 from runner.report.run.subject import Subject
+from runner.report.unreadable import version_note
 from runner.text import counted
 
 MOST_PROBLEMS = 50
@@ -23,13 +24,17 @@ def head_of(subject: Subject) -> Markup:
     if description:
         said.append(paragraph(description))
     said.append(facts(_facts(subject)))
+    said += [alert(problem.message, problem.hint) for problem in subject.problems]
+    if subject.problems:
+        said.append(paragraph(_rows_left(subject), "note"))
+    said += version_note(manifest)
     if manifest["status"] == "running":
         said.append(paragraph("The run was going on when this page was written: later rows are not on it.", "note"))
     failure = manifest.get("failure")
     for problem in (failure or {}).get("problems", ())[:MOST_PROBLEMS]:
-        said.append(_alert(problem["message"], problem.get("hint")))
+        said.append(alert(problem["message"], problem.get("hint")))
     if subject.focus is not None and not failure:
-        said.append(_alert(subject.focus.reason, None))
+        said.append(alert(subject.focus.reason))
     said += [paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note") for sentence in subject.left_out]
     warnings = manifest.get("warnings") or []
     if warnings:
@@ -39,11 +44,12 @@ def head_of(subject: Subject) -> Markup:
     return joined(said)
 
 
-def _alert(message: str, hint: str | None) -> Markup:
-    said = [tag("strong", text(message))]
-    if hint:
-        said.append(tag("span", text(f" {hint}")))
-    return tag("p", *said, class_="alert", role="alert")
+def _rows_left(subject: Subject) -> str:
+    """Which rows are shown of a run that is damaged."""
+    if not len(subject.rows):
+        return "No row of the run is on this page."
+    shown = counted(len(subject.rows), "row")
+    return f"The page shows {shown}, the last of them row {int(subject.rows.numbers[-1]):,}."
 
 
 def _facts(subject: Subject) -> Iterator[tuple[str, object]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from runner.config.files.run_paths import CONFIG_FILE, MANIFEST_FILE, resolved_run
+from runner.errors import UsageError
+from runner.record.reading import check_is_run
 from runner.report.run.bands import bands
 from runner.report.run.curves import curves
 from runner.report.run.facts import config, environment
@@ -14,6 +17,7 @@ from runner.report.run.pictures import pictures
 from runner.report.run.stepping.steps import shared, steps
 from runner.report.run.subject import Subject, read_subject
 from runner.report.section import Report, Section
+from runner.report.unreadable import unreadable
 
 BUILDERS: Sequence[Callable[[Subject], Section | None]] = (
     curves,
@@ -28,20 +32,25 @@ BUILDERS: Sequence[Callable[[Subject], Section | None]] = (
 
 
 def report_of_run(path: str | Path, allowed: Sequence[Path] = ()) -> Report:
-    """The report of a run.
+    """The report of a run; of a damaged one, what can be read, and `problems`.
 
     Args:
         allowed: folders that the config may read data from, to compute inner values again.
     Raises:
-        UsageError: it is not a run, or its files are not those of one.
-        RunError: a file of its rows is damaged.
+        UsageError: it is not a run directory.
     """
-    subject = read_subject(path, allowed)
+    directory = resolved_run(path)
+    check_is_run(directory)
+    try:
+        subject = read_subject(directory, allowed)
+    except UsageError as error:
+        return unreadable(directory, "run", MANIFEST_FILE, CONFIG_FILE, error.problems)
     built = [build(subject) for build in BUILDERS]
     return Report(
         title=title_of(subject),
         head=head_of(subject),
         sections=tuple(section for section in built if section is not None),
         shared=shared(subject),
-        opens_at="steps" if subject.focus is not None and subject.steps else None,
+        opens_at="steps" if subject.focus is not None and subject.steps and not subject.problems else None,
+        problems=subject.problems,
     )

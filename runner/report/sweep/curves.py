@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import numpy.typing
 
+from runner.errors import Problem, UsageError
 from runner.record.rows.arrow import columns_of
 from runner.record.rows.tensors import stacked_of
 from runner.report.reading.curves import MOST_POINTS, decimated
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.record.reading import outcomes_in, part_paths, read_part
+from runner.text import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,6 +31,9 @@ MOST_QUANTITIES = 3
 MOST_ROWS = 10_000_000
 """The most rows of a sweep that are read."""
 
+MOST_PROBLEMS = 10
+"""The most damaged part files that are named."""
+
 LEAST_OF_ONE = 16
 """The fewest points of one curve to which a long one is thinned out."""
 
@@ -37,6 +42,9 @@ BATCH_ROWS = 1 << 16
 Numbers = numpy.typing.NDArray[Any]
 Piece = tuple[Numbers, dict[str, Numbers]]
 """Row numbers, and the values of each column there."""
+
+Pieces = dict[int, dict[int, tuple[Outcome, list[Piece]]]]
+"""What was read of each point, by its place on the page and by rung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class Found:
     quantities: tuple[Quantity, ...] = ()
     rungs: dict[str, int] = field(default_factory=dict)  # identity → how many times a point was compared
     notes: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)  # the part files that are damaged
 
 
 def read_curves(directory: Path, identities: dict[str, int], names: Sequence[str]) -> Found:
@@ -65,28 +74,16 @@ def read_curves(directory: Path, identities: dict[str, int], names: Sequence[str
     Args:
         identities: the place of each point on the page, by identity.
         names: the columns to read.
-    Raises:
-        UsageError: a part file is damaged.
     """
     found = Found()
-    pieces: dict[int, dict[int, tuple[Outcome, list[Piece]]]] = {}
+    pieces: Pieces = {}
     left = MOST_ROWS
-    for path in part_paths(directory):
-        wanted = {}
-        for outcome in outcomes_in(path):
-            found.rungs[outcome.identity] = max(found.rungs.get(outcome.identity, 0), outcome.rung)
-            place = identities.get(outcome.identity, MOST_CURVES)
-            if place < MOST_CURVES and outcome.rung not in pieces.get(place, {}):
-                pieces.setdefault(place, {})[outcome.rung] = outcome, []
-                wanted[outcome.index] = pieces[place][outcome.rung][1]
-        if not wanted or not names:
-            continue
-        rows = read_part(path, lambda file: int(file.metadata.num_rows))
-        if rows > left:
-            found.notes = [f"The sweep has more than {MOST_ROWS:,} rows: some points have no curve."]
-            continue
-        left -= rows
-        read_part(path, lambda file, wanted=wanted: _add(file, names, wanted))  # type: ignore[misc]
+    for path in _paths(directory, found.problems):
+        try:
+            left = _read(path, identities, names, found, pieces, left)
+        except UsageError as error:
+            found.problems += error.problems
+    found.problems = _counted(found.problems)
     found.quantities = tuple(_quantity(name, pieces, len(identities)) for name in names)
     found.quantities = tuple(each for each in found.quantities if len(each.rows))
     if len(identities) > MOST_CURVES:
@@ -94,6 +91,49 @@ def read_curves(directory: Path, identities: dict[str, int], names: Sequence[str
     if not all(each.whole for each in found.quantities):
         found.notes.append("Long curves are thinned out, and keep the extremes of each stretch of rows.")
     return found
+
+
+def _paths(directory: Path, problems: list[Problem]) -> list[Path]:
+    """The part files; none if their folder cannot be read."""
+    try:
+        return list(part_paths(directory))
+    except UsageError as error:
+        problems += error.problems
+        return []
+
+
+def _counted(problems: list[Problem]) -> list[Problem]:
+    """The first problems, and how many more there are."""
+    if len(problems) <= MOST_PROBLEMS:
+        return problems
+    more = counted(len(problems) - MOST_PROBLEMS, "more part file")
+    return [*problems[:MOST_PROBLEMS], Problem(f"{more} cannot be read", problems[MOST_PROBLEMS].hint)]
+
+
+def _read(path: Path, identities: dict[str, int], names: Sequence[str], found: Found, pieces: Pieces, left: int) -> int:
+    """Read what one part has of the points that no earlier part has; returns how many rows may still be read.
+
+    Raises:
+        UsageError: it is damaged; nothing is kept of it.
+    """
+    wanted: dict[int, list[Piece]] = {}
+    read: list[tuple[int, Outcome]] = []
+    for outcome in outcomes_in(path):
+        found.rungs[outcome.identity] = max(found.rungs.get(outcome.identity, 0), outcome.rung)
+        place = identities.get(outcome.identity, MOST_CURVES)
+        if place < MOST_CURVES and outcome.rung not in pieces.get(place, {}):
+            read.append((place, outcome))
+            wanted[outcome.index] = []
+    if not wanted or not names:
+        return left
+    rows = read_part(path, lambda file: int(file.metadata.num_rows))
+    if rows > left:
+        found.notes = [f"The sweep has more than {MOST_ROWS:,} rows: some points have no curve."]
+        return left
+    read_part(path, lambda file: _add(file, names, wanted))
+    for place, outcome in read:
+        pieces.setdefault(place, {}).setdefault(outcome.rung, (outcome, wanted[outcome.index]))
+    return left - rows
 
 
 def _add(file: pyarrow.parquet.ParquetFile, names: Sequence[str], wanted: dict[int, list[Piece]]) -> None:
@@ -134,7 +174,7 @@ def _integers(table: pyarrow.Table, name: str) -> Numbers:
     return numpy.concatenate([numpy.zeros(0, numpy.int64), *views])
 
 
-def _quantity(name: str, pieces: dict[int, dict[int, tuple[Outcome, list[Piece]]]], count: int) -> Quantity:
+def _quantity(name: str, pieces: Pieces, count: int) -> Quantity:
     most = max(LEAST_OF_ONE, MOST_POINTS // MOST_QUANTITIES // max(1, len(pieces)))
     ends, rows, values, whole, end = [], [], [], True, 0
     for place in range(count):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runner.report.markup import Markup, facts, joined, paragraph, table, tag, text
+from runner.report.markup import Markup, alert, facts, joined, paragraph, table, tag, text
 from runner.report.sweep.points import written
 from runner.report.sweep.subject import Subject
+from runner.report.unreadable import version_note
 from runner.sweep.choosing.groups import Group, Groups
 from runner.text import counted, shortened
 
@@ -35,14 +36,16 @@ def head_of(subject: Subject) -> Markup:
     if description:
         said.append(paragraph(description))
     said.append(facts(_facts(subject)))
+    said += [alert(problem.message, problem.hint) for problem in subject.problems]
+    said += version_note(subject.sweep.manifest)
     if subject.sweep.status == "running":
         said.append(paragraph("The sweep was going on when this page was written: later points are not on it.", "note"))
-    if not subject.points.total:
+    if not subject.tabled:
+        said.append(paragraph("No point is on this page.", "note"))
+    elif not subject.points.total:
         said.append(paragraph("The sweep has no points.", "note"))
     elif subject.objective is not None and subject.points.best is None:
-        said.append(
-            tag("p", tag("strong", text("no point has a number as its objective")), class_="alert", role="alert")
-        )
+        said.append(alert("no point has a number as its objective"))
     said += [paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note") for sentence in subject.points.left_out]
     if subject.failures:
         said.append(_failures(subject))
@@ -52,7 +55,7 @@ def head_of(subject: Subject) -> Markup:
 def _facts(subject: Subject) -> Iterator[tuple[str, object]]:
     yield "sweep", subject.sweep.path.name
     yield "status", _STATUS.get(subject.sweep.status, subject.sweep.status)
-    yield "points", f"{subject.points.total:,}"
+    yield "points", f"{subject.points.total if subject.tabled else len(subject.sweep):,}"
     for status, count in subject.statuses.items():
         yield status, f"{count:,}"
     objective = subject.objective

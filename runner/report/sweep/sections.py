@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.config.files.run_paths import SWEEP_MANIFEST, is_run, resolved_sweep
+from runner.errors import UsageError
 from runner.report.listing import line_link, listing
 from runner.report.markup import NOTHING, Markup, block, facts, joined, paragraph, table, tag, text
 from runner.report.reading.curves import spans_decades
@@ -15,7 +17,9 @@ from runner.report.section import Report, Section
 from runner.report.sweep.head import head_of, title_of
 from runner.report.sweep.points import MOST_AXES, columns_data, numbers_data, written
 from runner.report.sweep.subject import Subject, read_subject
+from runner.report.unreadable import unreadable
 from runner.sweep.choosing.groups import DEVIATION, MEAN, Group
+from runner.sweep.record.config import SWEEP_FILE
 
 MOST_GROUPS = 100
 """The most groups whose means a page lists."""
@@ -28,18 +32,25 @@ CONFIG = "config"
 
 
 def report_of_sweep(path: str | Path) -> Report:
-    """The report of a sweep.
+    """The report of a sweep; of a damaged one, what can be read, and `problems`.
 
     Raises:
-        UsageError: it is not a sweep, has no table yet, or a file of it is damaged.
+        UsageError: it is not a sweep directory.
     """
-    subject = read_subject(path)
-    built = [build(subject) for build in BUILDERS]
+    directory = resolved_sweep(path)
+    try:
+        subject = read_subject(directory)
+    except UsageError as error:
+        if not is_run(directory, SWEEP_MANIFEST):
+            raise
+        return unreadable(directory, "sweep", SWEEP_MANIFEST, SWEEP_FILE, error.problems)
+    built = [build(subject) for build in (BUILDERS if subject.tabled else WITHOUT_TABLE)]
     return Report(
         title=title_of(subject),
         head=head_of(subject),
         sections=tuple(section for section in built if section is not None),
-        shared=_shared(subject),
+        shared=_shared(subject) if subject.tabled else {},
+        problems=subject.problems,
     )
 
 
@@ -149,10 +160,10 @@ def _config(subject: Subject) -> Section:
     if subject.text is None:
         said.append(paragraph(f"The config cannot be read: {subject.unreadable}.", "note"))
         return Section(CONFIG, "Config", joined(said))
-    said += [
-        tag("h3", text("Config")),
-        paragraph("Marked lines show the values of the chosen point.", "note"),
-    ]
+    said.append(tag("h3", text("Config")))
+    if not subject.tabled:
+        return Section(CONFIG, "Config", joined([*said, listing(subject.text, CONFIG, "Config")]))
+    said.append(paragraph("Marked lines show the values of the chosen point.", "note"))
     placed = [line_link(CONFIG, subject.lines.get(axis), axis) for axis in subject.points.axes]
     if placed:
         said.append(tag("p", text("Axes: "), joined(itertools.chain(*((each, text(" ")) for each in placed)))))
@@ -183,3 +194,6 @@ BUILDERS: Sequence[Callable[[Subject], Section | None]] = (
     _environment,
 )
 """Each builds a section, or returns None if the sweep has nothing for it."""
+
+WITHOUT_TABLE = (_config, _environment)
+"""Those of a sweep whose table of points cannot be read."""

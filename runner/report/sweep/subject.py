@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config.files.run_paths import resolved_sweep
+import pyarrow
+
 from runner.config.text.nodes import MapNode, walk
 from runner.config.text.nodes import Path as NodePath
-from runner.errors import SteprunError
+from runner.errors import Problem, SteprunError, UsageError
 from runner.report.sweep.curves import MOST_QUANTITIES, Found, read_curves
 from runner.report.sweep.points import Points, points_of
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.record.reading import Sweep, open_sweep
 
 LAST = ".last"
+
+_NO_POINTS = pyarrow.table({"point": pyarrow.array([], pyarrow.int64()), "status": [], "identity": []})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +35,24 @@ class Subject:
     lines: Mapping[str, int]  # of each axis, the line of the config that it changes
     unreadable: str | None  # why there is no config
     halved_at: tuple[str, ...]  # the iterations at which points are compared, as written
+    tabled: bool = True  # whether there is a table of points
+    problems: tuple[Problem, ...] = ()  # what is damaged
 
     @property
     def name(self) -> str:
         return str(self.sweep.manifest.get("name") or self.sweep.path.parent.name)
 
 
-def read_subject(path: str | Path) -> Subject:
-    """Read a sweep for its report.
+def read_subject(directory: Path) -> Subject:
+    """Read a sweep for its report; of a damaged one, what can be read.
 
     Raises:
-        UsageError: it is not a sweep, has no table yet, or a file of it is damaged.
+        UsageError: its manifest cannot be read, or is not that of a sweep.
     """
-    sweep = open_sweep(resolved_sweep(path))
-    table, unreadable = sweep.table(), None
+    sweep = open_sweep(directory)
+    found, problems = _table(sweep)
+    table, axes = (_NO_POINTS, ()) if found is None else (found, sweep.axes)
+    unreadable = None
     objective: Objective | None = None
     text: str | None = None
     lines: dict[str, int] = {}
@@ -53,12 +60,12 @@ def read_subject(path: str | Path) -> Subject:
     try:
         objective, root = sweep.objective, sweep.config.document.root
         text = sweep.config.document.source.text
-        lines = {axis: line for axis in sweep.axes if (line := _line_of(root, axis)) is not None}
+        lines = {axis: line for axis in axes if (line := _line_of(root, axis)) is not None}
         declared = None if sweep.config.sweep is None else sweep.config.sweep.halving
         halved = () if declared is None else tuple(map(str, declared.at))
     except SteprunError as error:
         unreadable = error.problems[0].message
-    points = points_of(table, sweep.axes, objective)
+    points = points_of(table, axes, objective)
     statuses, numbers = table.column("status").to_pylist(), table.column("point").to_pylist()
     said = table.column("failure").to_pylist() if "failure" in table.column_names else [None] * len(table)
     failures: dict[str, list[int]] = {}
@@ -66,18 +73,31 @@ def read_subject(path: str | Path) -> Subject:
         if failure:
             failures.setdefault(str(failure), []).append(number)
     identities = {identity: place for place, identity in enumerate(points.values("identity"))}
+    curves = read_curves(sweep.path, identities, _quantities(points, objective))
     return Subject(
         sweep=sweep,
         points=points,
         objective=objective,
-        curves=read_curves(sweep.path, identities, _quantities(points, objective)),
+        curves=curves,
         statuses={status: statuses.count(status) for status in dict.fromkeys(statuses)},
         failures=failures,
         text=text,
         lines=lines,
         unreadable=unreadable,
         halved_at=halved,
+        tabled=found is not None,
+        problems=(*problems, *curves.problems),
     )
+
+
+def _table(sweep: Sweep) -> tuple[pyarrow.Table | None, tuple[Problem, ...]]:
+    """The points of a sweep, or why there are none; a sweep that has just begun has no table yet."""
+    try:
+        if sweep.status == "running" and not sweep.has_table:
+            return None, ()
+        return sweep.table(), ()
+    except UsageError as error:
+        return None, error.problems
 
 
 def _quantities(points: Points, objective: Objective | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -154,6 +155,11 @@ class Sweep:
 
     def __len__(self) -> int:
         return int(self.manifest["points"])
+
+    @property
+    def has_table(self) -> bool:
+        """Whether there is a table of points; a sweep that has just begun has none."""
+        return os.path.lexists(self.path / POINTS_FILE)
 
     def table(self) -> pyarrow.Table:
         """One row for each point: values, status, objective, last, smallest and largest of each scalar, failure."""
