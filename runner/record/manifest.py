@@ -33,6 +33,7 @@ from runner.record.json_fields import (
     or_null,
 )
 from runner.record.repository import DirtyCheck, find_repository
+from runner.text import printable_line, shortened
 
 if TYPE_CHECKING:
     import torch
@@ -253,6 +254,9 @@ def now() -> str:
 
 PUT_BACK = "restore the original file"
 
+LONGEST_VERSION = 40
+"""The most characters that are shown of a version."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -263,11 +267,10 @@ class Kept:
     fields: Mapping[str, Kind]
     required: bool  # whether each field must be there
     listed: str  # what `steprun runs` lists
-    hint: str | None  # what to do about a manifest that is none
     absent: tuple[str, ...] = ()  # fields that older manifests lack: they become null
 
 
-_RUN = Kept("run", MANIFEST_FILE, FIELDS, False, "the recorded runs", PUT_BACK)
+_RUN = Kept("run", MANIFEST_FILE, FIELDS, False, "the recorded runs")
 
 
 def read_manifest(directory: Path, kept: Kept = _RUN) -> dict[str, Any]:
@@ -286,16 +289,33 @@ def read_manifest(directory: Path, kept: Kept = _RUN) -> dict[str, Any]:
         message = f"{directory} is not a {kept.of} directory: cannot read {path.name}: {error.strerror}"
         raise UsageError(Problem(message, f"`steprun runs` lists {kept.listed}")) from error
     except ValueError as error:
-        raise UsageError(Problem(f"{path} is not valid JSON", kept.hint)) from error
+        raise UsageError(Problem(f"{path} is not valid JSON", PUT_BACK)) from error
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
-        raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: it has no known status", kept.hint))
+        message = f"{path} is not the manifest of a {kept.of}: it has no known status"
+        raise UsageError(Problem(message, hint_about(content)))
     content = {**dict.fromkeys(kept.absent), **content}
     fault = fault_in(content, kept.fields, required=kept.required)
     if fault is not None:
-        raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: {fault}", kept.hint))
+        raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: {fault}", hint_about(content)))
     if content["status"] == "running" and not is_alive(content.get("process")):
         content["status"] = "killed"
     return content
+
+
+def other_version(content: object) -> str | None:
+    """The version of steprun that wrote a manifest; None if it is this one, or is not known."""
+    import runner
+
+    versions = content.get("versions") if isinstance(content, dict) else None
+    version = versions.get("steprun") if isinstance(versions, dict) else None
+    known = isinstance(version, str) and version != runner.__version__
+    return shortened(printable_line(str(version)), LONGEST_VERSION) if known else None
+
+
+def hint_about(content: object) -> str:
+    """What to do about a manifest that cannot be understood."""
+    version = other_version(content)
+    return PUT_BACK if version is None else f"steprun {version} recorded it: read it with that version"
 
 
 def is_alive(process: object) -> bool:

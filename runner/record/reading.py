@@ -27,7 +27,7 @@ from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean, nearest
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
-from runner.record.manifest import PUT_BACK, read_manifest
+from runner.record.manifest import hint_about, read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import LABELS, Span, check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
@@ -301,7 +301,7 @@ def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
     try:
         return tuple(map(from_column_json, manifest.get("columns", ())))
     except ValueError as error:
-        problem = Problem(f"{path / MANIFEST_FILE} is not the manifest of a run: {error}", PUT_BACK)
+        problem = Problem(f"{path / MANIFEST_FILE} is not the manifest of a run: {error}", hint_about(manifest))
         raise UsageError(problem) from error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import runner
 from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.errors import Problem
+from runner.record.manifest import other_version
 from runner.report.listing import file_text
 from runner.report.markup import Markup, alert, facts, joined, paragraph, tag, text
 from runner.report.section import Report, Section
@@ -31,9 +32,8 @@ def unreadable(directory: Path, noun: str, manifest: str, config: str, problems:
 
 def version_note(manifest: Mapping[str, Any]) -> list[Markup]:
     """A sentence about the version that recorded a run or a sweep; nothing if it is this one, or is not known."""
-    versions = manifest.get("versions")
-    version = versions.get("steprun") if isinstance(versions, dict) else None
-    if version is None or version == runner.__version__:
+    version = other_version(manifest)
+    if version is None:
         return []
     return [paragraph(f"steprun {version} recorded it; this page is by steprun {runner.__version__}.", "note")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -144,6 +145,7 @@ def long(tmp_path: Path) -> Path:
         pyarrow.parquet.write_table(table.slice(place * 10, 10), path, write_page_checksum=True, compression="none")
     digests = {path.name: digest_of(path.read_bytes()) for path in sorted((run / "rows").iterdir())}
     write_digests(run, digests, synced=False)
+    change(run, rows=60)
     return run
 
 
@@ -177,7 +179,7 @@ def test_a_page_has_the_rows_before_the_damage(long: Path) -> None:
         f"{long}/rows/00003.parquet is damaged: its digest does not match"
     ]
     assert values_of(report) == list(range(30))
-    assert "The page shows 30 rows, the last of them row 29." in report.head
+    assert "The page shows 30 of 60 rows, the last of them row 29." in report.head
     assert report.opens_at is None
 
 
@@ -189,6 +191,14 @@ def test_damage_in_a_page_of_a_part_without_a_digest_is_found(long: Path) -> Non
     assert "00003.parquet is damaged: could not verify page integrity" in report.problems[1].message
     assert len(report.problems) == 2
     assert values_of(report) == list(range(30))
+
+
+def test_a_part_whose_footer_claims_more_rows_is_damaged(long: Path) -> None:
+    part = runner.open_run(long).parts[-1]
+    claiming = replace(part, rows=11)
+    for read in (lambda: claiming.read(len), lambda: list(claiming.pieces([3, 10], ["row"], 4))):
+        with pytest.raises(runner.RunError, match=r"00005\.parquet is damaged: it has fewer rows than its footer says"):
+            read()
 
 
 def test_a_run_with_damage_after_damage_shows_no_row(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,13 +227,16 @@ def test_a_damaged_run_that_failed_shows_its_failure_and_opens_at_its_top(long: 
     assert "row 59" not in str([section.text for section in report.sections])
 
 
-@over("status", ["finished", "of another kind"])
-def test_a_page_names_the_other_version_that_recorded_a_run(status: str, sound: Path, tmp_path: Path) -> None:
+@over("changes", [{}, {"status": "of another kind"}, {"columns": [{"dtype": "float6"}]}])
+def test_a_page_names_the_other_version_that_recorded_a_run(
+    changes: dict[str, object], sound: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "linear" / "later"
     shutil.copytree(sound, run)
-    change(run, status=status, versions={"steprun": "9.0 <b>"})
-    said = f"steprun 9.0 &lt;b&gt; recorded it; this page is by steprun {runner.__version__}."
-    assert said in text_of(run)
+    change(run, versions={"steprun": "9.0 <b>"}, **changes)
+    assert f"steprun 9.0 &lt;b&gt; recorded it; this page is by steprun {runner.__version__}." in text_of(run)
+    hints = [problem.hint for problem in report_of_run(run).problems]
+    assert hints == (["steprun 9.0 <b> recorded it: read it with that version"] if changes else [])
     change(run, versions={"steprun": runner.__version__})
     assert "recorded it" not in text_of(run)
 

@@ -25,6 +25,8 @@ T = TypeVar("T")
 LABELS = ("row", "step", "path", "iteration")
 """The columns of a part that say which row it is."""
 
+FEWER_ROWS = "it has fewer rows than its footer says"
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -46,7 +48,10 @@ class Part:
             RunError: the part is damaged.
         """
         with _opened(self.directory, self.name) as file:
-            return convert(file.read(columns=names, use_threads=False).slice(0, self.rows))
+            table = file.read(columns=names, use_threads=False)
+            if len(table) < self.rows:
+                raise ValueError(FEWER_ROWS)
+            return convert(table.slice(0, self.rows))
 
     def pieces(
         self, wanted: Sequence[int], names: list[str], at_a_time: int
@@ -67,7 +72,7 @@ class Part:
             while left:
                 batch = next(batches, None)
                 if batch is None:
-                    return
+                    raise ValueError(FEWER_ROWS)
                 found = [row for row in left if row < start + len(batch)]
                 if found:
                     left = left[len(found) :]

@@ -48,8 +48,9 @@ def _rows_left(subject: Subject) -> str:
     """Which rows are shown of a run that is damaged."""
     if not len(subject.rows):
         return "No row of the run is on this page."
-    shown = counted(len(subject.rows), "row")
-    return f"The page shows {shown}, the last of them row {int(subject.rows.numbers[-1]):,}."
+    shown, total = len(subject.rows), subject.run.manifest.get("rows") or 0
+    said = f"{shown:,} of {counted(total, 'row')}" if total > shown else counted(shown, "row")
+    return f"The page shows {said}, the last of them row {int(subject.rows.numbers[-1]):,}."
 
 
 def _facts(subject: Subject) -> Iterator[tuple[str, object]]:

@@ -22,7 +22,7 @@ from runner.record.json_fields import (
     mapping_of,
     or_null,
 )
-from runner.record.manifest import PUT_BACK, Kept, now, this_process
+from runner.record.manifest import Kept, now, this_process
 from runner.record.manifest import read_manifest as read_kept
 
 FIELDS: Mapping[str, Kind] = {
@@ -43,7 +43,7 @@ FIELDS: Mapping[str, Kind] = {
     "ended": or_null(TEXT),
     "data_folders": PATHS,
 }
-_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", PUT_BACK, ("config",))
+_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", ("config",))
 
 
 def opening(
