@@ -16,13 +16,13 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
-from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of
+from runner.plan.data.files import ArrayFile, FileFault, describe, groups_of
+from runner.plan.data.reading.checking import Scan, check_values
 from runner.plan.data.reading.fits import check_classes
 from runner.plan.data.reading.source_tables import SourceTable, open_column, source_table
 from runner.plan.data.row_files import has_rows
 from runner.plan.data.selection.of_source import select_source
 from runner.plan.data.selection.planning import ClassCount, columns_named
-from runner.plan.data.selection.selected_rows import check_selected
 from runner.plan.data.selection.selection import Selection
 from runner.plan.data.tables.columns import names_in
 from runner.plan.data.text_arrays import TextFault
@@ -167,6 +167,7 @@ class SourceContext:
     faults: Faults
     allowed: tuple[Path, ...]
     memory: int  # bytes
+    scan: Scan
 
 
 def columns_read(config: Config) -> list[tuple[str, bool]]:
@@ -195,7 +196,7 @@ def plan_sources(
         memory: available bytes; a source larger than a quarter of them is streamed.
     """
     folders = (*map(Path, faults.document.sandbox.folders), *allowed)
-    context = SourceContext(scalars, default_dtype, faults, folders, memory)
+    context = SourceContext(scalars, default_dtype, faults, folders, memory, Scan())
     sources: dict[str, SourcePlan] = {}
     for name, declared in declarations.items():
         try:
@@ -269,7 +270,7 @@ def _check_selected(columns: Iterable[BatchColumn], selection: Selection, contex
     for column in columns:
         try:
             check_classes(column.array, selection, context.memory)
-            check_selected(column.array, column.dtype, selection, context.memory)
+            check_values(column.array, column.dtype, context.scan, context.memory, selection)
         except FileFault as fault:
             at = column.path if fault.about_columns else column.dtype_path
             raise PlacedFault(at, fault.message, fault.hint) from fault
@@ -325,7 +326,7 @@ def _column(
     dtype_path = at if context.faults.document.node(written) is None else written
     if declared.select is None:
         try:
-            check_cast(array, dtype, context.memory)
+            check_values(array, dtype, context.scan, context.memory)
         except FileFault as fault:
             raise PlacedFault(at if fault.about_columns else dtype_path, fault.message, fault.hint) from fault
     read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
