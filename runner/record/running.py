@@ -22,10 +22,11 @@ from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.plan.tensors.run_files import BEST, BEST_FILE, LAST
+from runner.record.checkpoints.carried import carry_checkpoints, keep_checkpoints
 from runner.record.checkpoints.config_fields import config_fields
 from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
-from runner.record.checkpoints.weights import copy_best_weights, save_weights
+from runner.record.checkpoints.weights import save_weights
 from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
@@ -112,8 +113,8 @@ def run_recorded(
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
     if earlier is not None:
+        carry_checkpoints(plan, state, earlier.run.path, directory, earlier.field)
         load_checkpoint(plan, state, earlier.checkpoint, grown=earlier.field)
-        copy_best_weights(earlier.run.path, earlier.rows, directory)
     recorded = None if resumption is None else resumption.recorded
     files = data_files(plan.files)
     plan = _as_recorded(plan, files)
@@ -175,6 +176,8 @@ def _saving_state(plan: Plan, state: State, directory: Path, watch: Watch, recor
             record.flush()
             if tag == BEST and plan.config.log.weights:  # first: a run that resumes from the checkpoint has them
                 save_weights(plan, state, directory, BEST_FILE)
+            if tag == LAST:
+                keep_checkpoints(plan, directory)
             save_checkpoint(plan, state, directory, tag)
 
     return save

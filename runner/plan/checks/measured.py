@@ -113,7 +113,7 @@ def _never(step: Action | Break, starts: Mapping[int, LoopStart]) -> _Never | No
     loops = [starts[loop] for loop in step.loops]
     if any(loop.times == 0 for loop in loops):
         return None
-    inside = [*loops[1:], step]  # each with the loop that is directly around it
+    inside = [*loops, step][1:]  # each with the loop that is directly around it
     for each, around in zip(inside, loops, strict=True):
         if each.every is not None and each.every > around.times:
             return _Never(each.every, around.times)

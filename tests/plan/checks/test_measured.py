@@ -23,6 +23,7 @@ AT = "steps.0.repeat.steps"
 SAYS = "never-measured: `d.loss` is measured in every {} iterations of a loop of {}"
 HINT = "write `every: {}` or less in `evaluate: d`"
 UNMEASURED = "never-measured: this condition is never true, so `d.loss` is not measured"
+RARELY = "never-runs: this step runs in every 4 iterations of a loop of 3"
 CORRECT = "correct it, or remove the step"
 LOOP = "[{{repeat: {{times: 3, steps: [train, {}]}}}}]"
 
@@ -84,9 +85,12 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "a step that runs too late": (
         LOOP.format("{evaluate: d}, {checkpoint: {best: d}, every: 4}"),
-        [
-            f"{AT}.2.checkpoint.best: never-runs: this step runs in every 4 iterations of a loop of 3 = write `every: 3` or less"
-        ],
+        [f"{AT}.2.checkpoint.best: {RARELY} = write `every: 3` or less"],
+    ),
+    "no loop": ("[train, {evaluate: d}, {checkpoint: {best: d}}]", []),
+    "a condition outside of loops": (
+        "[train, {evaluate: d, when: iteration == 2}, {checkpoint: {best: d}}]",
+        [f"steps.1.when: {UNMEASURED} = {CORRECT} that follows the result"],
     ),
     "a loop that has no iterations": (
         "[{repeat: {times: 0, steps: [train, {evaluate: d, when: off}, {patience: {on: d, evaluations: 1}}]}}]",
