@@ -40,6 +40,7 @@ _TEXT = (".csv", ".tsv")
 _READ_WHOLE = (*_TEXT, ".npz")
 _ANY_SIZE = 1 << 62
 _INDEX_BYTES = 8
+_CODE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,16 +330,21 @@ def _column(
             check_values(array, dtype, context.scan, context.memory)
         except FileFault as fault:
             raise PlacedFault(at if fault.about_columns else dtype_path, fault.message, fault.hint) from fault
-    read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
+    read_bytes = _reading_bytes(array, shape[1:], kind, dtype)
     taken = () if table is None else table.taken.get(batch_name, ())
     return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes, taken), shape[0]
 
 
-def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> int:
-    """Additional bytes of one element during reading."""
+def _reading_bytes(array: ArrayFile, shape: tuple[int, ...], kind: torch.dtype, dtype: torch.dtype) -> int:
+    """Additional bytes of one sample of this shape during reading."""
+    elements = math.prod(shape)
     if array.suffix in _TEXT:
-        return 2 * kind.itemsize  # the parts, and the whole
-    return kind.itemsize if kind != dtype else 1  # the values before the cast; otherwise a mask for NaN
+        return 2 * kind.itemsize * elements  # the parts, and the whole
+    codes = 0
+    if array.has_classes:
+        one_hot = array.reading.of(array.column).one_hot
+        codes = _CODE_BYTES + (_INDEX_BYTES + elements if one_hot else 0)  # numbers of texts; of classes, and booleans
+    return codes + (kind.itemsize if kind != dtype else 1) * elements  # before the cast; otherwise a mask for NaN
 
 
 def _open(
