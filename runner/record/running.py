@@ -16,6 +16,7 @@ from runner.engine import Compiling, execute, execute_together, initial_state
 from runner.engine.rows import AnyRows, Rows
 from runner.engine.session import SaveCheckpoint
 from runner.engine.state import State
+from runner.engine.watch.warned import torch_warnings_placed
 from runner.engine.watch.watch import Watch, report_as_warning
 from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
@@ -125,7 +126,8 @@ def run_recorded(
     with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer, copied) as record:
         for problem in state.warnings:
             record.warn(problem.render())
-        watch = Watch(plan, state, _recording_warnings(record))
+        report = _recording_warnings(record)
+        watch = Watch(plan, state, report)
         save = _saving_state(plan, state, directory, watch, record)
         finish = _finishing(plan, state, directory, record)
         measure = _recording_compilations(record, compiling)
@@ -140,7 +142,7 @@ def run_recorded(
         if checkpoint_every is not None or stop is not None:
             rows = _saving(rows, save, checkpoint_every, stop, finish)
         try:
-            with digesting(files, record.digest), limited_data(plan.memory):
+            with digesting(files, record.digest), limited_data(plan.memory), torch_warnings_placed(plan, report):
                 _write(rows, record, see)
         except ExpectationError:  # the step changed nothing: the weights are those of the last row
             finish()
