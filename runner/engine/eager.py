@@ -15,7 +15,7 @@ from runner.engine.rows import AnyRows, Row
 from runner.engine.session import KEPT, SaveCheckpoint, Session, open_session
 from runner.engine.state import State, Values, Withheld, initial_state
 from runner.engine.steps import steps
-from runner.engine.steps.following import is_exhausted, starting_again
+from runner.engine.steps.following import conclude, is_exhausted, starting_again
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
 from runner.errors import RunError
@@ -129,6 +129,7 @@ def _steps(
                 break
         watch.settle()
         session.health.conclude()
+        conclude(session)
         if watch.failure is not None:
             raise RunError(watch.failure)
     except FAULTS as error:

@@ -8,7 +8,17 @@ from runner.engine.binding import Binding
 from runner.engine.session import Session
 from runner.engine.state import State, Tracker, Values
 from runner.engine.steps.step_code import Run
-from runner.plan.program.instructions import Break, Followed, Instruction, KeepBest, Patience, Plateau
+from runner.plan.checks.measured import place_of_followed, planned_idle
+from runner.plan.program.instructions import (
+    Action,
+    Break,
+    Followed,
+    Instruction,
+    KeepBest,
+    Patience,
+    Plateau,
+    followed_by,
+)
 
 BEST = "best"
 """The tag of the checkpoint with the best weights."""
@@ -126,6 +136,33 @@ def starting_again(state: State, program: Sequence[Instruction], loop: int) -> C
             tracker.best, tracker.worse, tracker.fresh = worst, 0, False
 
     return start
+
+
+def conclude(session: Session) -> None:
+    """Report each step that had nothing to follow in the whole run, unless planning has reported it."""
+    plan, state = session.binding.plan, session.binding.state
+    known = planned_idle(plan.program) if state.trackers else frozenset()
+    for position, tracker in state.trackers.items():
+        instruction = plan.program[position]
+        assert isinstance(instruction, Action | Break)
+        if position in known or not all(state.iterations[loop] for loop in instruction.loops):
+            continue
+        result, report = tracker.result, session.watch.report
+        path, problem = place_of_followed(instruction), plan.config.document.problem
+        if result not in state.values:
+            message = f"never-measured: no step measured `{result}` in this run"
+            report(problem(path, message, f"look at the `when` of `evaluate: {result.partition('.')[0]}`"))
+        elif _never_acted(state, tracker, position, plan.program):
+            message = f"never-runs: `{result}` was measured, and this step never followed it"
+            report(problem(path, message, "look at its `when`, or put it after the `evaluate`"))
+
+
+def _never_acted(state: State, tracker: Tracker, position: int, program: Sequence[Instruction]) -> bool:
+    """Whether a step has not seen any of the results that were measured."""
+    followed = followed_by(program[position])
+    assert followed is not None
+    seen = (tracker.best, tracker.worse, tracker.cooldown) != (followed.worst, 0, 0)
+    return tracker.fresh and not seen and better(followed)(_current(state, tracker), followed.worst)
 
 
 def _current(state: State, tracker: Tracker) -> float:

@@ -237,7 +237,8 @@ def evaluated_problem(
     variants = dict(argument.evaluation.variants)
     column = argument.evaluation.batches[0][0]
     try:
-        for number, batch in enumerate(batches.whole_pass()):
+        for number, part in enumerate(batches.whole_pass()):
+            batch = batches.named(part)
             length = len(batch[column])
             computation = variants.get((length,), argument.evaluation.computation)
             inputs = [

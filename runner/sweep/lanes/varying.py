@@ -61,6 +61,11 @@ class Varying:
                 shared.append(override)
         return own, tuple(shared)
 
+    def has(self, path: str) -> bool:
+        """Whether an override may differ between lanes, if its value is one of those that may."""
+        names = self.constants | self.numbers | self.paths.keys() | self.tensors.keys()
+        return path == "seed" or path in names or path.removeprefix("constants.") in names
+
     def _allows(self, path: str, value: float | int) -> bool:
         if path == "seed":
             return isinstance(value, int) and 0 <= value <= LARGEST_INTEGER

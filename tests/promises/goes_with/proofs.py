@@ -56,6 +56,8 @@ def write_files(folder: Path) -> None:
         numpy.save(folder / f"{name}.npy", values)
     table = {f"x{at:02}": made["x"][:, at] for at in range(INPUTS)}
     frame = pandas.DataFrame(table | {f"y{at}": made["y"][:, at] for at in range(2)})
+    frame["kind"] = numpy.where(made["x"][:, 0] > 0, "more", "less")
+    frame["gap"] = frame["x01"].where(frame["x01"] >= 0)
     frame.to_csv(folder / "train.csv", index=False)
     frame.to_parquet(folder / "train.parquet", index=False, row_group_size=800)
     for dtype in (torch.float32, torch.bfloat16, torch.complex64):
