@@ -11,10 +11,10 @@ from runner.config import Config
 from runner.config.text.nodes import MapNode, Node, Path, ScalarNode, walk
 from runner.config.text.scalars import LARGEST_INTEGER, NumberRangeError, resolve_plain
 from runner.engine.lanes.starting import Lane
-from runner.engine.lanes.stepper import RATED
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import evaluate, names_in
 from runner.plan import Plan
+from runner.plan.checks.stackable import RATED
 from runner.plan.tensors.initial import Fill
 
 _NAME = re.compile(r"[^\W\d]\w*")

@@ -1,0 +1,140 @@
+"""Lanes that stop at iterations of their own: each has the rows, the weights and the end of the run alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pyarrow
+import pyarrow.compute
+import pytest
+import torch
+
+from runner.config import load, loads
+from runner.errors import ConfigError
+from runner.plan import compile
+from runner.plan.checks.stackable import unstackable
+from runner.sweep.lanes.chunk import Chunk, run_chunk
+from runner.sweep.lanes.comparing import difference_between
+from runner.sweep.points.task import Task
+from runner.sweep.record.part_files import PartFiles
+from runner.sweep.single import Work, run_point
+from tests.tables import over
+
+HEAD = """\
+parameters: {w: {shape: [5], init: {normal: {std: 1}}}}
+constants: {rate: 0.1}
+data: {valid: {file: valid.npz, columns: {x: x}}, train: {file: valid.npz, columns: {x: x}, batch_size: 3, shuffle: true}}
+expression: loss = ((x - w) ** 2).mean()
+optimizer: {adam: {lr: rate}}
+"""
+BEST = HEAD.replace("std: 1}}}}", "std: 1}}}, best: {init: inf, requires_grad: false}}")
+RATED = BEST.replace("best: {init: inf", "r: {init: 0.4").replace("lr: rate", "lr: r")
+
+
+def write_data(folder: Path) -> None:
+    numbers = numpy.random.default_rng(0)
+    numpy.savez(folder / "valid.npz", x=numbers.normal(size=(7, 5)).astype(numpy.float32))
+
+
+def looped(steps: str, times: int = 40, after: str = "", log: str = "") -> str:
+    return f"steps: [{{repeat: {{times: {times}, steps: [{steps}]}}}}{after}]\n{log}"
+
+
+PATIENT = "{train: {data: train}}, {evaluate: valid}, {patience: {'on': valid.loss, evaluations: 2}}"
+STOPPED = "{train: {data: train}}, {stop: null, when: loss < 0.9}"
+LOG = "log: {every: 4}\n"
+
+CONFIGS = {
+    "patience": HEAD + looped(PATIENT),
+    "stop on the loss": HEAD + looped(STOPPED),
+    "stop every third": HEAD + looped(STOPPED.replace("stop: null", "stop: null, every: 3")),
+    "a sparse log": HEAD + looped(STOPPED, log=LOG),
+    "a tail": HEAD + looped(STOPPED, after=", {evaluate: valid}, {assign: {w: 2 * w}}, {evaluate: valid}"),
+    "a tail that trains": HEAD + looped(STOPPED, after=", {repeat: {times: 5, steps: [{train: {data: train}}]}}"),
+    "a tail that draws": HEAD + looped(STOPPED, after=", {assign: {w: w + randn(5)}}"),
+    "random numbers": HEAD.replace("x - w", "x - dropout(w, 0.2)") + looped(STOPPED),
+    "an inner loop": HEAD + looped("{repeat: {times: 9, steps: [%s]}}, {evaluate: valid}" % STOPPED, 4),
+    "both loops": HEAD
+    + looped(
+        "{repeat: {times: 6, steps: [%s]}}, {evaluate: valid}, {patience: {'on': valid.loss, evaluations: 1}}" % STOPPED
+    )
+    + LOG,
+    "patience of an inner loop": HEAD + looped("{for_each: {data: train, epochs: 3, steps: [%s]}}" % PATIENT, 4),
+    "an assigned best": BEST
+    + looped(
+        "{train: {data: train}}, {evaluate: valid}, {assign: {best: valid.loss}, when: valid.loss < best}, "
+        "{stop: null, when: valid.loss > 1.05 * best}",
+        log=LOG,
+    ),
+    "assigned state": HEAD
+    + looped("{train: {data: train}}, {assign: {w.exp_avg: 0.0, w.grad: w}, when: 'loss < 1'}, {forward: loss}"),
+    "expect in some": HEAD
+    + looped("{train: {data: train}}, {expect: {loss < 1.2: true}, when: loss < 1.2}, {checkpoint: null, when: loss < 1}"),
+    "a loop in some": HEAD + looped("{forward: loss}, {repeat: {times: 3, steps: [{train: {data: train}}]}, when: loss > 1}, {forward: loss}"),
+    "a plateau": RATED
+    + looped(
+        "{train: {data: train}}, {evaluate: valid}, {checkpoint: {best: valid.loss}}, "
+        "{reduce_lr_on_plateau: {rate: r, 'on': valid.loss, factor: 0.5, patience: 1, min_lr: 0.01}}"
+    ),
+    "a plateau and patience": RATED.replace("lr: r", "lr: r * 0.9 ** t")
+    + looped(
+        "{train: {data: train}}, {evaluate: valid}, {reduce_lr_on_plateau: {rate: r, 'on': valid.loss, patience: 0, "
+        "cooldown: 2}, when: valid.loss > 0.5}, {patience: {'on': valid, evaluations: 4, min_delta: 0.001}}",
+        log=LOG,
+    ),
+    "all at once": HEAD + looped("{train: {data: train}}, {stop: null, when: loss > -1}", after=", {evaluate: valid}"),
+    "none": HEAD + looped("{train: {data: train}}, {stop: null, when: loss < -1}", 6),
+    "no last loop": HEAD + looped("{train: {data: train}}, {stop: null, when: 'loss < 0.9'}", 6, after=", {forward: loss}"),
+    "failures": HEAD + looped("{train: {data: train}}, {expect: {loss: {value: 0, atol: 1.2}}}, {stop: null, when: loss < 0.9}"),
+}
+
+
+def alone_and_together(
+    text: str, folder: Path, tasks: Sequence[Task], exact: bool = True
+) -> tuple[Chunk, dict[int, Any], Work]:
+    write_data(folder)
+    (folder / "parting.yaml").write_text(text)
+    work = Work(load(folder / "parting.yaml"), folder, exact=exact, objective="loss", recent=3)
+    assert unstackable(compile(work.base)) is None
+    chunk = run_chunk(work, tasks, lambda: False)
+    return chunk, {task.index: run_point(work, task) for task in tasks}, work
+
+
+def assert_as_alone(chunk: Chunk, alone: dict[int, Any]) -> None:
+    """Each lane of a chunk has the rows, weights, statistics and status of the run alone, bit by bit."""
+    assert chunk.rows is not None
+    assert chunk.weights is not None
+    for outcome in chunk.outcomes:
+        wanted = alone[outcome.index]
+        here = pyarrow.compute.field("point") == outcome.index
+        assert difference_between(chunk.rows.filter(here).drop_columns(["point"]), wanted.table) is None
+        assert difference_between(chunk.weights[1].filter(here).drop_columns(["point"]), wanted.weights[1]) is None
+        same = replace(wanted.outcome, seconds=0.0, kept=None, alone="")
+        assert repr(replace(outcome, seconds=0.0, kept=None)) == repr(same)
+
+
+def seeds(count: int) -> list[Task]:
+    return [Task(seed, (f"seed={seed}",), f"point{seed}", chunk=1) for seed in range(count)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@over("name", list(CONFIGS))
+def test_each_lane_ends_as_the_run_alone(name: str, tmp_path: Path) -> None:
+    chunk, alone, _ = alone_and_together(CONFIGS[name], tmp_path, seeds(12))
+    failed = {index for index, ended in alone.items() if ended.outcome.status == "failed"}
+    assert {task.index: task.alone for task in chunk.alone} == dict.fromkeys(failed, "it may fail")
+    assert sorted([outcome.index for outcome in chunk.outcomes] + list(failed)) == list(range(12))
+    if chunk.outcomes:
+        assert_as_alone(chunk, alone)
