@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +17,19 @@ from runner.config import load, loads
 from runner.errors import ConfigError
 from runner.plan import compile
 from runner.plan.checks.stackable import unstackable
-from runner.sweep.lanes.chunk import Chunk, run_chunk
+from runner.sweep.lanes.chunk import ENDS_BEFORE, Chunk, run_chunk
 from runner.sweep.lanes.comparing import difference_between
+from runner.sweep.lanes.grouping import FEW
+from runner.sweep.planning import plan_sweep
 from runner.sweep.points.task import Task
-from runner.sweep.record.part_files import PartFiles
+from runner.sweep.record.reading import open_sweep
+from runner.sweep.running import How, run_sweep, start_sweep
 from runner.sweep.single import Work, run_point
+from tests.sweep.inline import inline
+from tests.sweep.test_running import Seen, assert_is_the_run_alone
 from tests.tables import over
+
+__all__ = ["inline"]
 
 HEAD = """\
 parameters: {w: {shape: [5], init: {normal: {std: 1}}}}
@@ -138,3 +144,34 @@ def test_each_lane_ends_as_the_run_alone(name: str, tmp_path: Path) -> None:
     assert sorted([outcome.index for outcome in chunk.outcomes] + list(failed)) == list(range(12))
     if chunk.outcomes:
         assert_as_alone(chunk, alone)
+
+
+HALVED = """\
+sweep:
+  grid: {rate: [0.003, 0.01, 0.03, 0.1], seed: range(4)}
+  objective: {minimize: loss}
+  halving: {at: [3, 9], keep: 1/2}
+"""
+
+
+@pytest.mark.parametrize("log", ["", LOG])
+@pytest.mark.usefixtures("inline")
+def test_lanes_that_stop_before_they_are_compared_go_on_as_alone(log: str, tmp_path: Path) -> None:
+    write_data(tmp_path)
+    text = HEAD + looped(STOPPED, after=", {evaluate: valid}", log=log) + HALVED
+    (tmp_path / "halved.yaml").write_text(text)
+    tables = {}
+    for lanes in ("off", "exact"):
+        config = load(tmp_path / "halved.yaml")
+        plan = plan_sweep(config, {})
+        directory = start_sweep(config, plan, {}, tmp_path / lanes, How(lanes=lanes))
+        outcomes = run_sweep(directory, plan, How(lanes=lanes), Seen())
+        sweep = open_sweep(directory)
+        tables[lanes] = sweep.table().drop_columns(["seconds"])
+        reasons = {outcome.alone for outcome in outcomes.values()}
+    assert tables["exact"].equals(tables["off"])
+    assert reasons <= {"", ENDS_BEFORE, FEW}
+    finished = [row["point"] for row in tables["exact"].to_pylist() if row["status"] == "finished"]
+    assert len(finished) >= 4  # a point whose loop has ended goes on to its end at once
+    for index in finished:
+        assert_is_the_run_alone(sweep, plan, index)

@@ -96,6 +96,8 @@ def _of_condition(instruction: Action | LoopStart | Break, when: When) -> Iterat
         yield Obstacle(f"`{word}` draws random numbers", instruction.config_path)
     if isinstance(instruction, Action) and not isinstance(instruction.argument, PARTED):
         yield Obstacle(f"`when` of `{instruction.kind}` reads a tensor", instruction.config_path)
+    elif isinstance(instruction, Action) and instruction.draws:
+        yield Obstacle(f"`when` reads a tensor, and its `{instruction.kind}` draws random numbers", instruction.config_path)
 
 
 def _of_step(plan: Plan, action: Action) -> Iterator[Obstacle]:
