@@ -13,8 +13,7 @@ import pyarrow.compute
 import pytest
 import torch
 
-from runner.config import load, loads
-from runner.errors import ConfigError
+from runner.config import load
 from runner.plan import compile
 from runner.plan.checks.stackable import unstackable
 from runner.sweep.lanes.chunk import ENDS_BEFORE, Chunk, run_chunk
@@ -34,7 +33,9 @@ __all__ = ["inline"]
 HEAD = """\
 parameters: {w: {shape: [5], init: {normal: {std: 1}}}}
 constants: {rate: 0.1}
-data: {valid: {file: valid.npz, columns: {x: x}}, train: {file: valid.npz, columns: {x: x}, batch_size: 3, shuffle: true}}
+data:
+  valid: {file: valid.npz, columns: {x: x}}
+  train: {file: valid.npz, columns: {x: x}, batch_size: 3, shuffle: true}
 expression: loss = ((x - w) ** 2).mean()
 optimizer: {adam: {lr: rate}}
 """
@@ -51,6 +52,10 @@ def looped(steps: str, times: int = 40, after: str = "", log: str = "") -> str:
     return f"steps: [{{repeat: {{times: {times}, steps: [{steps}]}}}}{after}]\n{log}"
 
 
+def inner(loop: str, steps: str) -> str:
+    return f"{{{loop}, steps: [{steps}]}}}}"
+
+
 PATIENT = "{train: {data: train}}, {evaluate: valid}, {patience: {'on': valid.loss, evaluations: 2}}"
 STOPPED = "{train: {data: train}}, {stop: null, when: loss < 0.9}"
 LOG = "log: {every: 4}\n"
@@ -64,13 +69,13 @@ CONFIGS = {
     "a tail that trains": HEAD + looped(STOPPED, after=", {repeat: {times: 5, steps: [{train: {data: train}}]}}"),
     "a tail that draws": HEAD + looped(STOPPED, after=", {assign: {w: w + randn(5)}}"),
     "random numbers": HEAD.replace("x - w", "x - dropout(w, 0.2)") + looped(STOPPED),
-    "an inner loop": HEAD + looped("{repeat: {times: 9, steps: [%s]}}, {evaluate: valid}" % STOPPED, 4),
+    "an inner loop": HEAD + looped(inner("repeat: {times: 9", STOPPED) + ", {evaluate: valid}", 4),
     "both loops": HEAD
     + looped(
-        "{repeat: {times: 6, steps: [%s]}}, {evaluate: valid}, {patience: {'on': valid.loss, evaluations: 1}}" % STOPPED
+        inner("repeat: {times: 6", STOPPED) + ", {evaluate: valid}, {patience: {'on': valid.loss, evaluations: 1}}"
     )
     + LOG,
-    "patience of an inner loop": HEAD + looped("{for_each: {data: train, epochs: 3, steps: [%s]}}" % PATIENT, 4),
+    "patience of an inner loop": HEAD + looped(inner("for_each: {data: train, epochs: 3", PATIENT), 4),
     "an assigned best": BEST
     + looped(
         "{train: {data: train}}, {evaluate: valid}, {assign: {best: valid.loss}, when: valid.loss < best}, "
@@ -80,8 +85,11 @@ CONFIGS = {
     "assigned state": HEAD
     + looped("{train: {data: train}}, {assign: {w.exp_avg: 0.0, w.grad: w}, when: 'loss < 1'}, {forward: loss}"),
     "expect in some": HEAD
-    + looped("{train: {data: train}}, {expect: {loss < 1.2: true}, when: loss < 1.2}, {checkpoint: null, when: loss < 1}"),
-    "a loop in some": HEAD + looped("{forward: loss}, {repeat: {times: 3, steps: [{train: {data: train}}]}, when: loss > 1}, {forward: loss}"),
+    + looped(
+        "{train: {data: train}}, {expect: {loss < 1.2: true}, when: loss < 1.2}, {checkpoint: null, when: loss < 1}"
+    ),
+    "a loop in some": HEAD
+    + looped("{forward: loss}, {repeat: {times: 3, steps: [{train: {data: train}}]}, when: loss > 1}, {forward: loss}"),
     "a plateau": RATED
     + looped(
         "{train: {data: train}}, {evaluate: valid}, {checkpoint: {best: valid.loss}}, "
@@ -95,8 +103,10 @@ CONFIGS = {
     ),
     "all at once": HEAD + looped("{train: {data: train}}, {stop: null, when: loss > -1}", after=", {evaluate: valid}"),
     "none": HEAD + looped("{train: {data: train}}, {stop: null, when: loss < -1}", 6),
-    "no last loop": HEAD + looped("{train: {data: train}}, {stop: null, when: 'loss < 0.9'}", 6, after=", {forward: loss}"),
-    "failures": HEAD + looped("{train: {data: train}}, {expect: {loss: {value: 0, atol: 1.2}}}, {stop: null, when: loss < 0.9}"),
+    "no last loop": HEAD
+    + looped("{train: {data: train}}, {stop: null, when: 'loss < 0.9'}", 6, after=", {forward: loss}"),
+    "failures": HEAD
+    + looped("{train: {data: train}}, {expect: {loss: {value: 0, atol: 1.2}}}, {stop: null, when: loss < 0.9}"),
 }
 
 

@@ -167,7 +167,7 @@ def results(
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Show the points of a sweep, the best first."""
+    """Show the points of a sweep: the best first if it has an objective, otherwise in their order."""
     from runner.cli.output.results import print_results
 
     check_no_point(directory, "steprun results")

@@ -23,10 +23,10 @@ _MOST_SCALARS = 4
 def print_results(
     directory: str, by: str | None, best: int | None, group_by: list[str] | None, as_csv: bool, as_json: bool
 ) -> None:
-    """Print the points of a sweep, the best first.
+    """Print the points of a sweep: the best first if it has an objective, otherwise in their order.
 
     Raises:
-        UsageError: the folder is not a sweep directory, or there is no such column.
+        UsageError: the folder is not a sweep directory, there is no such column, or nothing says which point is best.
     """
     from runner.config.files.run_paths import resolved_sweep
     from runner.sweep.record.reading import open_sweep
@@ -39,6 +39,9 @@ def print_results(
         table = _grouped(table, sweep.axes, group_by)
         by = by or "mean"
     by = by or ("objective" if "objective" in table.column_names else None)
+    if best is not None and by is None:
+        message = "no point is the best one, because the sweep has no objective"
+        raise UsageError(Problem(message, "sort by a column with --by, such as `--by loss`"))
     rows = _sorted(table, by, smaller)[: best or None]
     names = [name for name in table.column_names if name not in _HIDDEN]
     if as_json:

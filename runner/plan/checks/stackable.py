@@ -85,19 +85,23 @@ def _obstacles(plan: Plan) -> Iterator[Obstacle]:
     for instruction in plan.program:
         if isinstance(instruction, Action):
             yield from _of_step(plan, instruction)
-        if not isinstance(instruction, LoopEnd) and instruction.when is not None and reads_tensors(instruction.when):
+        if not isinstance(instruction, LoopEnd) and instruction.when is not None:
             yield from _of_condition(instruction, instruction.when)
 
 
 def _of_condition(instruction: Action | LoopStart | Break, when: When) -> Iterator[Obstacle]:
-    """What keeps lanes from parting at a condition that reads tensors."""
+    """What keeps lanes from parting at a condition."""
     word = "stop" if isinstance(instruction, Break) else "when"
     if when.computation.random:
         yield Obstacle(f"`{word}` draws random numbers", instruction.config_path)
+    if not reads_tensors(when):
+        return
     if isinstance(instruction, Action) and not isinstance(instruction.argument, PARTED):
         yield Obstacle(f"`when` of `{instruction.kind}` reads a tensor", instruction.config_path)
     elif isinstance(instruction, Action) and instruction.draws:
-        yield Obstacle(f"`when` reads a tensor, and its `{instruction.kind}` draws random numbers", instruction.config_path)
+        yield Obstacle(
+            f"`when` reads a tensor, and its `{instruction.kind}` draws random numbers", instruction.config_path
+        )
 
 
 def _of_step(plan: Plan, action: Action) -> Iterator[Obstacle]:

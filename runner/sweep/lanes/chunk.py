@@ -136,7 +136,7 @@ def _result(
         if found is None:
             continue
         if work.exact:
-            return Chunk(alone=[*alone, *_alone([tasks[lane] for lane in sound], str(found))])
+            return Chunk(alone=[*alone, *_alone([tasks[lane] for lane in sound], found.text)])
         difference = found if difference is None or found.size > difference.size else difference
     outcomes = [
         Outcome(
@@ -147,7 +147,8 @@ def _result(
             round(seconds, 6),
             rung=tasks[lane].rung,
             alone="",
-            difference=None if difference is None else str(difference),
+            difference=None if difference is None else difference.text,
+            distance=None if difference is None else difference.size,
         )
         for lane in sound
     ]

@@ -17,9 +17,6 @@ class Difference:
     text: str
     size: float
 
-    def __str__(self) -> str:
-        return self.text
-
 
 def difference_between(lane: pyarrow.Table, alone: pyarrow.Table) -> Difference | None:
     """The column that differs most, and by how much; None if every bit is equal. NaN equals NaN."""
