@@ -9,6 +9,8 @@ from typing import Any
 import numpy
 import pyarrow
 
+from runner.record.rows.arrow import numbers_of
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -35,7 +37,7 @@ def difference_between(lane: pyarrow.Table, alone: pyarrow.Table) -> Difference 
 
 def _flat(array: Any) -> Any:
     if isinstance(array, pyarrow.ChunkedArray):
-        array = pyarrow.concat_arrays(array.chunks) if array.num_chunks else pyarrow.array([], array.type)
+        array = pyarrow.concat_arrays(array.chunks) if array.num_chunks else pyarrow.nulls(0, array.type)
     if isinstance(array, pyarrow.ExtensionArray):
         array = array.storage
     return array
@@ -52,7 +54,7 @@ def _difference(first: Any, second: Any) -> float | None:
         return numpy.inf
     if not pyarrow.types.is_floating(first.type):
         return None if first.equals(second) else numpy.inf
-    one, other = first.to_numpy(zero_copy_only=False), second.to_numpy(zero_copy_only=False)
+    one, other = numbers_of(first), numbers_of(second)
     same = (one == other) & (numpy.signbit(one) == numpy.signbit(other)) | (numpy.isnan(one) & numpy.isnan(other))
     if same.all():
         return None

@@ -13,7 +13,7 @@ from torch import Tensor
 from runner.engine.lanes.execute import LaneColumn, Ran
 from runner.plan.plan import Plan
 from runner.plan.rows.columns import Column
-from runner.record.rows.arrow import schema_of, table_of
+from runner.record.rows.arrow import empty_table, integers_of, schema_of, table_of
 from runner.record.rows.batch import STACKED, Batch, Labels, Packed
 from runner.record.rows.storage import StoredColumn, stored_column, to_stored
 from runner.sweep.lanes.together import Together
@@ -40,7 +40,7 @@ def rows_table(
         bytes=0,
         runs=count,
     )
-    points = pyarrow.array(numpy.repeat(numpy.array(indices, dtype=numpy.int64), rows))
+    points = numpy.repeat(numpy.array(indices, dtype=numpy.int64), rows)
     return with_points(table_of(batch, columns, schema_of(columns)), points)
 
 
@@ -64,17 +64,15 @@ def parted_table(
         has = numpy.ones((len(own), len(ran.numbers)), bool) if ran.has is None else ran.has[own].numpy()
         ranks.append(numpy.where(has, found[:, None], len(lanes)).reshape(-1))  # those of no lane come last
     if not tables:
-        empty = schema_of(columns).empty_table()
-        return with_points(empty, pyarrow.array([], pyarrow.int64()))
+        return with_points(empty_table(columns), numpy.zeros(0))
     rank = numpy.concatenate(ranks)
     order = numpy.argsort(rank, kind="stable")[: int((rank < len(lanes)).sum())]
-    table = pyarrow.concat_tables(tables).take(pyarrow.array(order))
+    table = pyarrow.concat_tables(tables).take(integers_of(order))
     counts = [together.ends[lane] - together.first[lane] for lane in lanes]
     row = [numpy.arange(together.first[lane], together.ends[lane]) for lane in lanes]
     assert sum(counts) == len(table), "each row belongs to one lane"
     place = table.schema.get_field_index("row")
-    numbers_of = pyarrow.array(numpy.concatenate(row), table.schema.field(place).type)
-    return table.set_column(place, table.schema.field(place), numbers_of)
+    return table.set_column(place, table.schema.field(place), integers_of(numpy.concatenate(row)))
 
 
 def weights_table(
@@ -89,7 +87,7 @@ def weights_table(
     labels = Labels([together.ends[lane] for lane in lanes], ["end"] * count, ["end"] * count, [0] * count)
     batch = Batch(count, labels, packed, 0)
     table = table_of(batch, columns, schema_of(columns))
-    return columns, with_points(table, pyarrow.array(list(indices), pyarrow.int64()))
+    return columns, with_points(table, numpy.array(indices))
 
 
 def _packed(stored: StoredColumn, column: LaneColumn, lanes: Sequence[int]) -> Packed:
