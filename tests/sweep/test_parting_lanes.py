@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from runner.config import load
+from runner.engine.lanes.execute import run_lanes
 from runner.plan import compile
 from runner.plan.checks.stackable import unstackable
 from runner.sweep.lanes.chunk import ENDS_BEFORE, Chunk, run_chunk
@@ -95,6 +97,8 @@ CONFIGS = {
         "{train: {data: train}}, {evaluate: valid}, {checkpoint: {best: valid.loss}}, "
         "{reduce_lr_on_plateau: {rate: r, 'on': valid.loss, factor: 0.5, patience: 1, min_lr: 0.01}}"
     ),
+    "a rate of a group": RATED.replace("lr: r}", "lr: 0.05}, groups: [{parameters: [w], lr: r}]").replace("adam", "sgd")
+    + looped(STOPPED.replace("loss < 0.9", "loss < 1.1") + ", {assign: {r: 0.9 * r}}"),
     "a plateau and patience": RATED.replace("lr: r", "lr: r * 0.9 ** t")
     + looped(
         "{train: {data: train}}, {evaluate: valid}, {reduce_lr_on_plateau: {rate: r, 'on': valid.loss, patience: 0, "
@@ -110,15 +114,14 @@ CONFIGS = {
 }
 
 
-def alone_and_together(
-    text: str, folder: Path, tasks: Sequence[Task], exact: bool = True
-) -> tuple[Chunk, dict[int, Any], Work]:
+def alone_and_together(text: str, folder: Path, tasks: Sequence[Task]) -> tuple[Chunk, dict[int, Any]]:
+    """Some points as a chunk of lanes, and each of them alone."""
     write_data(folder)
     (folder / "parting.yaml").write_text(text)
-    work = Work(load(folder / "parting.yaml"), folder, exact=exact, objective="loss", recent=3)
+    work = Work(load(folder / "parting.yaml"), folder, objective="loss", recent=3)
     assert unstackable(compile(work.base)) is None
     chunk = run_chunk(work, tasks, lambda: False)
-    return chunk, {task.index: run_point(work, task) for task in tasks}, work
+    return chunk, {task.index: run_point(work, task) for task in tasks}
 
 
 def assert_as_alone(chunk: Chunk, alone: dict[int, Any]) -> None:
@@ -146,14 +149,67 @@ def _one_thread() -> Any:
     torch.set_num_threads(before)
 
 
+UNIFORM = {"all at once", "none", "assigned state", "expect in some", "a plateau", "failures"}
+"""Configs whose lanes have the same number of rows, or whose number is not compared."""
+
+
+@pytest.mark.slow
 @over("name", list(CONFIGS))
 def test_each_lane_ends_as_the_run_alone(name: str, tmp_path: Path) -> None:
-    chunk, alone, _ = alone_and_together(CONFIGS[name], tmp_path, seeds(12))
+    chunk, alone = alone_and_together(CONFIGS[name], tmp_path, seeds(9))
     failed = {index for index, ended in alone.items() if ended.outcome.status == "failed"}
     assert {task.index: task.alone for task in chunk.alone} == dict.fromkeys(failed, "it may fail")
-    assert sorted([outcome.index for outcome in chunk.outcomes] + list(failed)) == list(range(12))
+    assert sorted([outcome.index for outcome in chunk.outcomes] + list(failed)) == list(range(9))
+    assert name in UNIFORM or len({outcome.rows for outcome in chunk.outcomes}) > 1
     if chunk.outcomes:
         assert_as_alone(chunk, alone)
+
+
+@pytest.mark.slow
+@over("count", [1, 4])
+def test_few_lanes_end_as_the_run_alone(count: int, tmp_path: Path) -> None:
+    chunk, alone = alone_and_together(CONFIGS["both loops"], tmp_path, seeds(count))
+    assert len(chunk.outcomes) == count
+    assert_as_alone(chunk, alone)
+
+
+def test_each_lane_stops_where_a_loop_by_hand_does(tmp_path: Path) -> None:
+    text = "parameters: {w: {shape: [3], init: 2.0}}\nconstants: {rate: 0.1}\nexpression: loss = (w * w).sum()\n"
+    text += "optimizer: {sgd: {lr: rate, momentum: 0.5}}\n" + looped("train, {stop: null, when: loss < 0.3}", 60)
+    rates = [0.001, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3]
+    tasks = [Task(index, (f"rate={rate}",), str(index), chunk=1) for index, rate in enumerate(rates)]
+    chunk, _ = alone_and_together(text, tmp_path, tasks)
+    assert chunk.weights is not None
+    found = dict(zip(chunk.weights[1]["point"].to_pylist(), chunk.weights[1]["w"].to_pylist(), strict=True))
+    ends = set()
+    for outcome, rate in zip(chunk.outcomes, rates, strict=True):
+        w = torch.full((3,), 2.0, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=rate, momentum=0.5, foreach=False)
+        step, loss = 0, torch.tensor(9.0)
+        while step < 60 and loss >= 0.3:
+            step += 1
+            optimizer.zero_grad()
+            loss = (w * w).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        ends.add(step)
+        assert (outcome.rows, found[outcome.index]) == (step + 1, w.tolist())
+    assert len(ends) > 5
+
+
+def test_lanes_that_have_left_are_computed_in_vain_until_half_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+
+    def counted(plan: Any, lanes: Any, **given: Any) -> Any:
+        groups.append(len(lanes))
+        return run_lanes(plan, lanes, **given)
+
+    monkeypatch.setattr("runner.sweep.lanes.together.run_lanes", counted)
+    alone_and_together(CONFIGS["stop on the loss"], tmp_path, seeds(9))
+    assert groups[0] == 9
+    assert all(2 * later <= before for before, later in itertools.pairwise(groups))
 
 
 HALVED = """\
@@ -164,6 +220,7 @@ sweep:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", ["", LOG])
 @pytest.mark.usefixtures("inline")
 def test_lanes_that_stop_before_they_are_compared_go_on_as_alone(log: str, tmp_path: Path) -> None:
