@@ -121,7 +121,7 @@ def sweep(
         lanes=lanes or "exact",
     )
     if lanes == "exact":
-        check_some(plan.base, plan.first, grouping_of(plan, how).grouped(plan.tasks))
+        check_some(config, plan.first, grouping_of(plan, how).grouped(plan.tasks))
     if dry_run:
         _print_points(plan, how, as_json)
         return

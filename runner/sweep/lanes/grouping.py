@@ -147,8 +147,8 @@ class Grouping:
         return cut
 
 
-def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
-    """Check that `--lanes exact`, given explicitly, computes some point as a lane.
+def check_some(config: Config, first: Plan, grouped: Sequence[Task]) -> None:
+    """Check that `--lanes exact`, given explicitly, computes some point of a config as a lane.
 
     Raises:
         ConfigError: it computes none; the problem is at the place of the reason.
@@ -157,6 +157,6 @@ def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
         return
     obstacle = unstackable(first)
     reason = next((task.alone for task in grouped), ALONE)
-    path = ("steps",) if obstacle is None else obstacle.path
+    path = ("steps" if config.sweep is None else "sweep",) if obstacle is None else obstacle.path
     hint = "leave --lanes out, and the points run in processes"
-    raise ConfigError(base.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))
+    raise ConfigError(config.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))
