@@ -45,7 +45,7 @@ class Together:
     first: list[int] = field(init=False)
     ends: list[int] = field(init=False)
     kept: dict[int, tuple[Place, int]] = field(default_factory=dict)
-    _waiting: list[Place] = field(default_factory=list)
+    _waiting: list[tuple[Place, object]] = field(default_factory=list)  # each with its key
 
     def __post_init__(self) -> None:
         self.sound = [False] * len(self.lanes)
@@ -84,7 +84,8 @@ class Together:
     def wait(self, place: Place) -> None:
         """Let lanes go on later, unless they are at the end."""
         if place.position < len(self.plan.program):
-            self._waiting.append(place)
+            without = WITHOUT if _only_evaluates(self.plan, place.position) else ()
+            self._waiting.append((place, (place.position, key_of(place, without))))
             return
         self.finish(place.lanes, {name: place.weights(name) for name in self._parameters()}, place.rows)
 
@@ -105,12 +106,9 @@ class Together:
 
     def _next(self) -> Place:
         """Those that are least far in the program, so that others may join them."""
-        least = min(place.position for place in self._waiting)
-        without = WITHOUT if _only_evaluates(self.plan, least) else ()
-        here = [place for place in self._waiting if place.position == least]
-        key = key_of(here[0], without)
-        found = [place for place in here if key_of(place, without) == key]
-        self._waiting = [place for place in self._waiting if not any(place is each for each in found)]
+        _, key = min(self._waiting, key=lambda waiting: waiting[0].position)
+        found = [place for place, other in self._waiting if other == key]
+        self._waiting = [(place, other) for place, other in self._waiting if other != key]
         return joined(found)
 
 
