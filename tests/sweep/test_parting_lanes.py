@@ -16,6 +16,7 @@ import torch
 
 from runner.config import load
 from runner.engine.lanes.execute import run_lanes
+from runner.errors import ConfigError
 from runner.plan import compile
 from runner.plan.checks.stackable import unstackable
 from runner.sweep.lanes.chunk import ENDS_BEFORE, Chunk, run_chunk
@@ -27,6 +28,7 @@ from runner.sweep.record.reading import open_sweep
 from runner.sweep.running import How, run_sweep, start_sweep
 from runner.sweep.single import Work, run_point
 from tests.sweep.inline import inline
+from tests.sweep.parting_programs import program
 from tests.sweep.test_running import Seen, assert_is_the_run_alone
 from tests.tables import over
 
@@ -242,3 +244,27 @@ def test_lanes_that_stop_before_they_are_compared_go_on_as_alone(log: str, tmp_p
     assert len(finished) >= 4  # a point whose loop has ended goes on to its end at once
     for index in finished:
         assert_is_the_run_alone(sweep, plan, index)
+
+
+@pytest.mark.slow
+def test_lanes_of_random_programs_end_as_the_run_alone(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    compared, parted, seed = 0, 0, 0
+    while compared < 8:
+        seed += 1
+        text = program(seed)
+        (tmp_path / "parting.yaml").write_text(text)
+        try:
+            obstacle = unstackable(compile(load(tmp_path / "parting.yaml")))
+        except ConfigError:
+            continue
+        assert obstacle is None, (seed, obstacle)
+        tasks = [replace(task, overrides=(*task.overrides, f"decay={task.index / 10}")) for task in seeds(9)]
+        chunk, alone = alone_and_together(text, tmp_path, tasks)
+        failed = {index for index, ended in alone.items() if ended.outcome.status == "failed"}
+        assert {task.index: task.alone for task in chunk.alone} == dict.fromkeys(failed, "it may fail"), seed
+        if chunk.outcomes:
+            assert_as_alone(chunk, alone)
+            compared += 1
+            parted += len({outcome.rows for outcome in chunk.outcomes}) > 1
+    assert parted >= 2
