@@ -33,6 +33,9 @@ Bound = tuple[Callable[..., Any], Action | None]
 Bind = Callable[[Session, int, Action], Run]
 """Binds the step at a position of the program."""
 
+BindJump = Callable[[Session, int, LoopStart | LoopEnd | Break], Jump]
+"""Binds the jump at a position of the program."""
+
 Several = Mapping[int, Callable[[], Iterator[AnyRows]]]
 """Functions by position. Each runs several steps at once, yields their rows, and moves the state past them."""
 
@@ -40,6 +43,17 @@ Several = Mapping[int, Callable[[], Iterator[AnyRows]]]
 def bind_step(session: Session, position: int, action: Action) -> Run:
     """Bind a step as the eager engine runs it."""
     return steps.bind(session, action.argument, action.loops, position)
+
+
+def bind_jump(session: Session, position: int, instruction: LoopStart | LoopEnd | Break) -> Jump:
+    """Bind the start or end of a loop, or what leaves it, as the eager engine runs it."""
+    match instruction:
+        case LoopStart():
+            return _enter(session.binding, instruction)
+        case LoopEnd():
+            return _again(session.binding, instruction)
+        case Break():
+            return _leave(session, position, instruction)
 
 
 def execute(
@@ -50,6 +64,7 @@ def execute(
     shared: bool = False,
     watch: Watch | None = None,
     bind: Bind = bind_step,
+    jump: BindJump = bind_jump,
 ) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
@@ -61,12 +76,13 @@ def execute(
             readers that do not write; the run never writes the tensors of a row.
         watch: watches over `state`; by default it reports as Python warnings.
         bind: binds a step to the tensors of the run.
+        jump: binds the start or end of a loop, or what leaves it.
     Raises:
         RunError: a step fails, or makes something non-finite, after its row is yielded. The problem has the place
             in the config.
         ExpectationError: a value differs from what an `expect` step says.
     """
-    rows = execute_several(plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind)
+    rows = execute_several(plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, jump=jump)
     return cast(Iterator[Row], rows)
 
 
@@ -78,6 +94,7 @@ def execute_several(
     shared: bool = False,
     watch: Watch | None = None,
     bind: Bind = bind_step,
+    jump: BindJump = bind_jump,
     several: Several = MappingProxyType({}),
 ) -> Iterator[AnyRows]:
     """Run a plan as `execute` does; some steps run several at a time, and may yield their rows together.
@@ -87,8 +104,8 @@ def execute_several(
     """
     state = initial_state(plan) if state is None else state
     session = open_session(plan, state, checkpoint=checkpoint, watch=watch)
-    program = [_bind(session, position, instruction, bind) for position, instruction in enumerate(plan.program)]
-    row = _making_rows(session.binding, shared=shared)
+    program = [_bind(session, position, each, bind, jump) for position, each in enumerate(plan.program)]
+    row = making_rows(session.binding, shared=shared)
     if state.row == 0:
         session.watch.start()
         yield _first_row(session.binding, shared=shared)
@@ -143,7 +160,7 @@ def _first_row(binding: Binding, *, shared: bool) -> Row:
     return Row(0, "start", "start", 1, binding.layout, values if shared else copied(values))
 
 
-def _making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Values], Row]:
+def making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Values], Row]:
     """Returns a function that makes the row of a step from its values, and counts it."""
     state, layout, iterations = binding.state, binding.layout, binding.state.iterations
 
@@ -174,15 +191,12 @@ def copied(values: Values) -> Values:
     return tuple(None if value is None else value.clone() for value in values)
 
 
-def _bind(session: Session, position: int, instruction: Instruction, bind: Bind) -> Bound:
-    binding = session.binding
+def _bind(session: Session, position: int, instruction: Instruction, bind: Bind, jump: BindJump) -> Bound:
     match instruction:
-        case LoopStart():
-            return _keeping(session, position, _enter(binding, instruction)), None
-        case LoopEnd():
-            return _keeping(session, position, _again(binding, instruction)), None
+        case LoopStart() | LoopEnd():
+            return _keeping(session, position, jump(session, position, instruction)), None
         case Break():
-            return _leave(session, position, instruction), None
+            return jump(session, position, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
 

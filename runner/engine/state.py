@@ -190,7 +190,7 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
         state.loss_scale = LossScale(first, torch.zeros((), dtype=torch.int32, device=plan.device))
     for name, optimizer in plan.optimizers.items():
         state.schedules[name] = tuple(
-            Schedule(group, option, _at_step(plan, state, optimizer, option, value))
+            Schedule(group, option, at_step(plan, state, optimizer, option, value))
             for group, option, value in optimizer.scheduled()
         )
     return state
@@ -232,7 +232,7 @@ def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> R
     return RunError(place(plan.config.document, path, LanguageError(torch_message(error), None, *found)))
 
 
-def _at_step(plan: Plan, state: State, optimizer: OptimizerPlan, name: str, option: Option) -> Callable[[int], Any]:
+def at_step(plan: Plan, state: State, optimizer: OptimizerPlan, name: str, option: Option) -> Callable[[int], Any]:
     """An option as a function of `t`; its expressions are compiled once."""
     compiled: dict[Scheduled, Callable[[int], Scalar]] = {}
     for element in elements(option):

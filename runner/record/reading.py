@@ -231,9 +231,9 @@ class Run(Shown):
         """All rows as one Arrow table, as they are stored."""
         import pyarrow
 
-        from runner.record.rows.arrow import schema_of
+        from runner.record.rows.arrow import empty_table
 
-        empty = schema_of([stored_column(column) for column in self.columns]).empty_table()
+        empty = empty_table([stored_column(column) for column in self.columns])
         return pyarrow.concat_tables([*(part.read(lambda table: table) for part in self.parts), empty])
 
     def to_pandas(self) -> pandas.DataFrame:

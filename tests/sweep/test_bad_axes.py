@@ -76,7 +76,7 @@ def test_an_objective_that_no_point_measures_is_refused_unless_an_axis_changes_t
     assert len(plan_sweep(load(path), {}).points) == 2
     never = MEASURING.replace("every: 20", "when: iteration > 10").replace("AXIS", "rate: [0.1, 0.2]")
     path.write_text(never, encoding="utf-8")
-    with pytest.raises(SteprunError, match="no point measures `valid.loss`: the condition of its step is never true"):
+    with pytest.raises(SteprunError, match=r"no point measures `valid\.loss`: the condition of its step is never true"):
         plan_sweep(load(path), {})
 
 

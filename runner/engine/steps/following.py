@@ -76,7 +76,7 @@ def reduce_on_plateau(session: Session, argument: Plateau, position: int) -> Run
         if not tracker.fresh:
             return None
         tracker.fresh = False
-        if _is_due(tracker, argument, is_better, _current(state, tracker)):
+        if reduces(tracker, argument, is_better, _current(state, tracker)):
             before = float(rate.item())
             after = max(before * argument.factor, argument.min_lr)
             if before - after > argument.eps:
@@ -87,13 +87,9 @@ def reduce_on_plateau(session: Session, argument: Plateau, position: int) -> Run
     return run
 
 
-def _is_due(tracker: Tracker, argument: Plateau, is_better: Better, current: float) -> bool:
+def reduces(tracker: Tracker, argument: Plateau, is_better: Better, current: float) -> bool:
     """Count one more evaluation, and return whether the rate is reduced now."""
-    if is_better(current, tracker.best):
-        tracker.best = current
-        tracker.worse = 0
-    else:
-        tracker.worse += 1
+    is_worse(tracker, is_better, current)
     if tracker.cooldown > 0:
         tracker.cooldown -= 1
         tracker.worse = 0
@@ -102,6 +98,15 @@ def _is_due(tracker: Tracker, argument: Plateau, is_better: Better, current: flo
     tracker.cooldown = argument.cooldown
     tracker.worse = 0
     return True
+
+
+def is_worse(tracker: Tracker, is_better: Better, current: float) -> int:
+    """Count one more evaluation, and return how many in a row were not better."""
+    if is_better(current, tracker.best):
+        tracker.best, tracker.worse = current, 0
+    else:
+        tracker.worse += 1
+    return tracker.worse
 
 
 def is_exhausted(binding: Binding, patience: Patience, position: int) -> Callable[[], bool]:
@@ -113,12 +118,7 @@ def is_exhausted(binding: Binding, patience: Patience, position: int) -> Callabl
         if not tracker.fresh:
             return False
         tracker.fresh = False
-        current = _current(state, tracker)
-        if is_better(current, tracker.best):
-            tracker.best, tracker.worse = current, 0
-        else:
-            tracker.worse += 1
-        return tracker.worse >= patience.evaluations
+        return is_worse(tracker, is_better, _current(state, tracker)) >= patience.evaluations
 
     return exhausted
 

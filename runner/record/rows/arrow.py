@@ -249,6 +249,43 @@ def _buffer(tensor: Tensor) -> pyarrow.Buffer:
     return pyarrow.foreign_buffer(tensor.data_ptr(), tensor.numel() * tensor.element_size(), base=tensor)
 
 
+# --- Python values to Arrow
+
+
+def array_of(values: Sequence[Any], kind: pyarrow.DataType) -> pyarrow.Array:
+    """Values as an array of `bool_`, `int64`, `float64` or `string`; None is null.
+
+    Raises:
+        OverflowError: an integer has more than 64 bits.
+    """
+    if kind == pyarrow.string():
+        return _strings(values)
+    present = [value is not None for value in values]
+    filled = [value if there else 0 for value, there in zip(values, present, strict=True)]
+    if kind == pyarrow.bool_():
+        content = numpy.packbits(numpy.array(filled, dtype=bool), bitorder="little")
+    else:
+        content = numpy.array(filled, dtype=numpy.int64 if kind == pyarrow.int64() else numpy.float64)
+    return pyarrow.Array.from_buffers(kind, len(values), [_validity(present), pyarrow.py_buffer(content)])
+
+
+def numbers_of(array: pyarrow.Array) -> numpy.ndarray:
+    """The floating-point numbers of an array without nulls, without a copy; `to_numpy` would import pandas."""
+    content = array.buffers()[1]
+    dtype = numpy.dtype(f"f{array.type.bit_width // 8}")
+    return numpy.frombuffer(content, dtype)[array.offset : array.offset + len(array)]
+
+
+def integers_of(numbers: numpy.ndarray) -> pyarrow.Array:
+    """Numbers as int64, without a copy if they are."""
+    return _of_numbers(numpy.ascontiguousarray(numbers, dtype=numpy.int64))
+
+
+def empty_table(columns: Sequence[StoredColumn]) -> pyarrow.Table:
+    """The table of a run without rows."""
+    return pyarrow.Table.from_batches([], schema_of(columns))
+
+
 # --- labels to Arrow
 
 

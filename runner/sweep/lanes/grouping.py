@@ -31,8 +31,10 @@ MOST_LANES = 4096
 LEAST_LANES = 8
 
 ALONE = "no other point differs from it only in what lanes may have of their own"
+ALIKE = f"fewer than {FEWEST} points differ only in what lanes may have of their own"
 FEW = f"fewer than {FEWEST} points go on together"
 NUMBER = "a number that changes more of the expression than itself"
+LARGE = "too much memory for several lanes"
 OFF = "--lanes off"
 DIED = "its lanes ended their process"
 LATE = "its lanes took longer than --time-limit"
@@ -99,7 +101,7 @@ class Grouping:
             found.setdefault(key, []).append(task)
         stacked: list[Task] = []
         for group in found.values():
-            few = FEW if group[0].rung else ALONE
+            few = FEW if group[0].rung else ALONE if len(group) == 1 else ALIKE
             reason = few if len(group) < FEWEST else self._obstacle(group)
             if reason is not None:
                 alone += [replace(task, alone=reason) for task in group]
@@ -119,7 +121,7 @@ class Grouping:
         obstacle = unstackable(plan)
         if obstacle is not None:
             return obstacle.reason
-        return None if lanes_at_once(plan, self.room) >= FEWEST else "too much memory for several lanes"
+        return None if lanes_at_once(plan, self.room) >= FEWEST else LARGE
 
     def _planned(self, task: Task) -> Plan | None:
         if self._known is None or self._known[0] != task.overrides:
@@ -145,8 +147,8 @@ class Grouping:
         return cut
 
 
-def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
-    """Check that `--lanes exact`, given explicitly, computes some point as a lane.
+def check_some(config: Config, first: Plan, grouped: Sequence[Task]) -> None:
+    """Check that `--lanes exact`, given explicitly, computes some point of a config as a lane.
 
     Raises:
         ConfigError: it computes none; the problem is at the place of the reason.
@@ -155,6 +157,6 @@ def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
         return
     obstacle = unstackable(first)
     reason = next((task.alone for task in grouped), ALONE)
-    path = ("steps",) if obstacle is None else obstacle.path
+    path = ("steps" if config.sweep is None else "sweep",) if obstacle is None else obstacle.path
     hint = "leave --lanes out, and the points run in processes"
-    raise ConfigError(base.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))
+    raise ConfigError(config.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))

@@ -264,4 +264,11 @@ CAPABILITIES: Mapping[str, Capability] = {
     "`resume` of a longer run": Capability(EPOCHS, proof="longer"),
     "`apply`, `load_model`": Capability(proof="applied"),
     "`report`": Capability(proof="reported"),
+    "`sweep`, left out by `run`": Capability("sweep: {grid: {seed: range(4)}}\n"),
+    "`halving`": Capability(
+        IN_PASSES % "train, {evaluate: valid}"
+        + "sweep: {grid: {seed: range(2)}, objective: {minimize: loss}, halving: {at: [4], keep: 1/2}}\n",
+        evaluated,
+        proof="halved",
+    ),
 }

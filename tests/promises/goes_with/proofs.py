@@ -41,6 +41,7 @@ from tests.engine.running import numbers, same
 from tests.forking import fork
 from tests.promises.goes_with.by_hand import INPUTS, arrays
 from tests.promises.goes_with.capabilities import CAPABILITIES
+from tests.promises.goes_with.swept import as_lanes, as_points, failing
 from tests.promises.goes_with.variations import config_of, hand_of, memory_of
 
 TOLERANCES = (6.5e-6, 5e-5)
@@ -253,6 +254,11 @@ def fails(name: str, column: str, folder: Path) -> str:
         done = steprun("compare", str(folder / "cell.yaml"), "--with", "dtype=float64")
         assert done.code == 0, done.err
         return "close"
+    if column in ("lanes", "processes"):
+        outcome = failing(planned(folder / "cell.yaml").config, folder, lanes=column == "lanes")
+        assert f"(row {count - 1}, " in str(outcome.failure)
+        assert outcome.rows == count
+        return "bits"
     rows: list[Row] = []
     if column == "cudagraph":
         running = cudagraph.execute(plan, initial_state(plan), shared=True, capture=Tape())
@@ -321,6 +327,31 @@ def reported(name: str, column: str, folder: Path) -> str:
     return "close" if "close" in words or column == "compile" else "bits"
 
 
+def laned(name: str, column: str, folder: Path) -> str:
+    """Compare four points of a sweep as lanes of one computation with the same points alone."""
+    return as_lanes(*_sweep(name, column, folder))
+
+
+def pooled(name: str, column: str, folder: Path) -> str:
+    """Compare two points of a sweep, run as a process of the pool runs them, with the runs alone."""
+    return as_points(*_sweep(name, column, folder))
+
+
+def halved(name: str, column: str, folder: Path) -> str:
+    """Compare the points of a sweep that go on, after others have stopped, with the runs alone."""
+    with without_machine_code():
+        if column == "lanes":
+            return as_points(*_sweep(name, column, folder), seeds=8, lanes="exact", halving=True)
+        return as_points(*_sweep(name, column, folder), halving=True)
+
+
+def _sweep(name: str, column: str, folder: Path) -> tuple[runner.Config, Path, PlanLimits]:
+    """The config of a cell, its folder, and the memory that it may take."""
+    capability = CAPABILITIES[name]
+    config = runner.load(written(folder, config_of(capability, column)))
+    return config, folder, PlanLimits(memory=memory_of(capability, column))
+
+
 PROOFS: Mapping[str, Callable[[str, str, Path], str]] = {
     **dict.fromkeys(("by hand", "bfloat16", "complex", "two optimizers", "L-BFGS", "random numbers"), by_hand),
     "larger than memory": in_parts,
@@ -329,6 +360,8 @@ PROOFS: Mapping[str, Callable[[str, str, Path], str]] = {
     "resume": resumed,
     "check": checked,
     "compare": compared,
+    "lanes": laned,
+    "processes": pooled,
 }
 """The proof of each column."""
 
@@ -337,6 +370,7 @@ OWN: Mapping[str, Callable[[str, str, Path], str]] = {
     "longer": longer,
     "applied": applied,
     "reported": reported,
+    "halved": halved,
 }
 """The proofs of capabilities that are no part of a run."""
 

@@ -137,4 +137,6 @@ VARIATIONS: Mapping[str, Variation] = {
     "resume": Variation(),
     "check": Variation(),
     "compare": Variation(),
+    "lanes": Variation(),
+    "processes": Variation(),
 }
