@@ -13,12 +13,13 @@ from runner.engine.binding import Binding
 from runner.engine.compiled.building import Built, Drawn, Lengths, build
 from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.rows import Compiling
+from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
 from runner.language.xla.tracing import Draw, plain_kernels, trace
 from runner.plan.checks.translatable import MOST_AT_ONCE
 from runner.plan.program.instructions import Train
 
-REGION_BYTES = 256 << 20
+REGION_BYTES = 1 << 30
 """The approximate bytes that all iterations of a region touch: it limits a region to a fraction of a second."""
 
 STACK_BYTES = 16 << 20
@@ -53,7 +54,7 @@ class Compiled:
         return self.region(carry, [*each, *self._drawn(each, seed)], fixed)
 
     def _compile(self, carry: Tensors, each: Tensors, fixed: Tensors, seed: Callable[[int], None]) -> Region:
-        step, carried, other = step_function(self.built.training), len(carry), len(fixed)
+        step, carried, other = step_function(self.built.training, are_finite), len(carry), len(fixed)
 
         def flat(*given: Tensor) -> list[Tensor]:
             after, outputs = step(
