@@ -17,9 +17,10 @@ from runner.language.xla.operators.translate import translate_checked
 
 Arrays = list[jax.Array]
 
-MOST_FUSED = 1500
-"""Operations of a step up to which XLA fuses them. In a long chain it then computes values again and again: 2,200
-operations took 4.4 s to compile with fusion and 0.7 s without it, and 8,800 ran ten times slower."""
+LONGEST_FUSED = 1500
+"""Operations that depend on one another, up to which XLA fuses those of a step. In a longer chain it computes values
+again and again: a chain of 2,200 took 4.4 s to compile with fusion and 0.7 s without it, and one of 8,800 ran ten times
+slower. A transformer of 10 million parameters, 5,600 operations, takes 0.67 of the time with it."""
 
 Given = tuple[Any, Arrays, Arrays, Arrays]
 """The number of iterations, the carry, the stacked inputs of the iterations, and the fixed inputs."""
@@ -39,7 +40,7 @@ class Region:
         self._step, checks = translate_checked(graph)
         self._checks = bool(checks)
         self._options: dict[str, str | bool] = (
-            {} if len(graph.graph.nodes) <= MOST_FUSED else {"xla_disable_hlo_passes": "fusion"}
+            {} if _longest_chain(graph) <= LONGEST_FUSED else {"xla_disable_hlo_passes": "fusion"}
         )
         self._carried = carried
         self._fixed = fixed
@@ -96,3 +97,11 @@ class Region:
         found, failed = self._step(*carry, *fixed, *each)
         after = [value.astype(before.dtype) for value, before in zip(found, carry, strict=False)]
         return after, [*found[self._carried :], jnp.logical_not(jnp.any(failed))]
+
+
+def _longest_chain(graph: fx.GraphModule) -> int:
+    """Returns the largest number of nodes of which each reads the one before."""
+    lengths: dict[fx.Node, int] = {}
+    for node in graph.graph.nodes:
+        lengths[node] = 1 + max((lengths[read] for read in node.all_input_nodes), default=0)
+    return max(lengths.values())
