@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,10 +34,16 @@ class Region:
     Args:
         graph: one iteration. Its inputs are the carry, the fixed inputs, and the inputs of the iteration.
         carried, fixed: the lengths of the carry and of the fixed inputs.
+        lanes: of a step of several runs, the dimension of the runs in each input of the graph; None where all runs
+            have the same. Outputs have it first.
     """
 
-    def __init__(self, graph: fx.GraphModule, carried: int, fixed: int, longest: int) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, carried: int, fixed: int, longest: int, lanes: Sequence[int | None] = ()
+    ) -> None:
         self._step, checks = translate_checked(graph)
+        if lanes:
+            self._step = jax.vmap(self._step, in_axes=tuple(lanes))
         self._checks = bool(checks)
         self._options: dict[str, str | bool] = (
             {} if _longest_chain(graph) <= LONGEST_FUSED else {"xla_disable_hlo_passes": "fusion"}
@@ -96,7 +102,7 @@ class Region:
         """One iteration: the next carry, and its outputs, the last of which is whether all checks hold."""
         found, failed = self._step(*carry, *fixed, *each)
         after = [value.astype(before.dtype) for value, before in zip(found, carry, strict=False)]
-        return after, [*found[self._carried :], jnp.logical_not(jnp.any(failed))]
+        return after, [*found[self._carried :], jnp.logical_not(jnp.any(failed, -1))]
 
 
 def _longest_chain(graph: fx.GraphModule) -> int:

@@ -41,17 +41,23 @@ class Obstacle:
     path: ConfigPath
 
 
-def unstackable(plan: Plan) -> Obstacle | None:
+def unstackable(plan: Plan, exact: bool = True) -> Obstacle | None:
     """The first thing in a plan that lanes cannot compute; None if there is none.
+
+    Args:
+        exact: whether each lane must have the bits of the run alone.
 
     An operation that reads numbers back, or whose result has another shape in each run, is found only when it runs.
     """
-    return next(_obstacles(plan), None)
+    return next(_obstacles(plan, exact), None)
 
 
-def _obstacles(plan: Plan) -> Iterator[Obstacle]:
-    if plan.config.engine != "eager":
-        yield Obstacle(f"engine: {plan.config.engine}", ("engine",))
+def _obstacles(plan: Plan, exact: bool) -> Iterator[Obstacle]:
+    engine = plan.config.engine
+    if engine not in (("eager",) if exact else ("eager", "xla")):
+        yield Obstacle(f"engine: {engine}" + (" without --lanes close" if engine == "xla" else ""), ("engine",))
+    if engine == "xla" and plan.random:
+        yield Obstacle("random numbers with engine: xla", ("engine",))
     if plan.device != "cpu":
         yield Obstacle(f"device: {plan.device}", ("device",))
     if plan.health != HealthPlan():
