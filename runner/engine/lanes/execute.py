@@ -175,8 +175,7 @@ def _column(pieces: Sequence[AnyRows], place: int, lanes: int) -> LaneColumn:
 def _part(piece: Rows, place: int, value: Tensor, lanes: int) -> Tensor:
     """A column of rows that were computed together: `(lanes, rows, *s)`."""
     if piece.block.stacked[place]:
-        whole = len(piece.places) == len(value)
-        return (value if whole else value[list(piece.places)]).movedim(1, 0)
+        return value[: len(piece)].movedim(1, 0)  # only the rows that the log keeps are there
     found = _stack_of(value, lanes)
     return found[:, None].expand(lanes, len(piece), *found.shape[1:])
 

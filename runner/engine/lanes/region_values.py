@@ -30,7 +30,7 @@ class LaneComputed:
     cursors: Mapping[str, Batches]  # positions after the last iteration
     numbers: Tensor
     after: Tensors  # the carry after the last iteration, `(lanes, *s)`
-    outputs: Tensors  # of all iterations, `(iterations, lanes, *s)`
+    outputs: Tensors  # of the rows that the log keeps and of the last iteration, `(rows, lanes, *s)`
     sound: Tensor | None  # whether torch would compute each without an error: bool `(iterations, lanes)`; None: it does
 
 
@@ -72,8 +72,14 @@ def carry_of_lanes(state: State, first: Tensors, training: Training, lanes: int)
     return [value.contiguous() for value in carry]
 
 
-def block_of_lanes(binding: Binding, argument: Train, computed: LaneComputed, lanes: int) -> Block:
-    """The values of the rows of all lanes: a stacked column is `(iterations, lanes, *s)`."""
+def block_of_lanes(binding: Binding, argument: Train, computed: LaneComputed, kept: Sequence[int], lanes: int) -> Block:
+    """The values of the rows of all lanes: a stacked column is `(rows, lanes, *s)`.
+
+    It has one more row if the last iteration is not among those kept.
+
+    Args:
+        kept: the iterations whose rows the log keeps.
+    """
     built, numbers, plan = computed.built, computed.numbers, binding.plan
     columns = list(binding.latest)
     stacked = [False] * len(columns)
@@ -82,8 +88,9 @@ def block_of_lanes(binding: Binding, argument: Train, computed: LaneComputed, la
         if position is not None:
             columns[position] = None
     found = dict(zip(built.columns, computed.outputs, strict=False))
-    shared = {column: numbers[:, number] for column, number in built.scalars}
-    shared.update((column, numbers[:, number] + 1) for column, number in built.counts)
+    rows = numbers[[*kept, *([] if computed.iterations - 1 in kept else [computed.iterations - 1])]]
+    shared = {column: rows[:, number] for column, number in built.scalars}
+    shared.update((column, rows[:, number] + 1) for column, number in built.counts)
     found.update((column, value[:, None].expand(-1, lanes)) for column, value in shared.items())
     for position, value in found.items():
         columns[position], stacked[position] = value.to(plan.columns[position].dtype), True

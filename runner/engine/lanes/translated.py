@@ -15,7 +15,7 @@ from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.eager import Bind
 from runner.engine.lanes.data import LaneBatches
-from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable
+from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, number_of
 from runner.engine.lanes.region_values import (
     LaneComputed,
     block_of_lanes,
@@ -80,7 +80,7 @@ def _first_lane(plan: Plan, lanes: Sequence[Lane]) -> Session:
     """The first lane alone, of which a step is traced: learning rates that differ are numbers of an iteration."""
     state = initial_state(plan)
     for name, number in lanes[0].numbers.items():
-        state.constants[name] = torch.tensor(number, dtype=torch.float64)
+        state.constants[name] = number_of(number, plan.dtype)
     for name in _varied(lanes):
         rate = lanes[0].rates[name]
         groups = range(len(plan.optimizers[name].groups))
@@ -113,6 +113,7 @@ class _LaneTrainer:
         self._action = action
         self._argument = argument
         self._loop: LoopStart | None = loop_around(session.binding.plan.program, position)
+        self._every = 1 if self._loop is None else session.binding.plan.log.every
         self._drawing = Drawing(self._state, argument, self._loop)
         self._preparing = Preparing(first.binding.plan, first.binding.state, argument)
         self._compiled: dict[Hashable, _Compiled] = {}
@@ -124,7 +125,7 @@ class _LaneTrainer:
     def run(self) -> Values:
         """Runs one iteration, and returns the values of its row."""
         computed = self._next(1)
-        block = block_of_lanes(self._session.binding, self._argument, computed, len(self._lanes))
+        block = block_of_lanes(self._session.binding, self._argument, computed, [0], len(self._lanes))
         write_lanes_back(self._session.binding, self._first.binding.state, self._argument, computed, block)
         return tuple(
             LaneTensor(value[0]) if stacked and value is not None else value
@@ -139,11 +140,11 @@ class _LaneTrainer:
         count = computed.iterations
         if self._keeps and first + count - 1 == self._loop.times:
             self._session.checkpoint(KEPT)
-        block = block_of_lanes(self._session.binding, self._argument, computed, len(self._lanes))
+        kept = self._kept(first, count)
+        block = block_of_lanes(self._session.binding, self._argument, computed, kept, len(self._lanes))
         write_lanes_back(self._session.binding, self._first.binding.state, self._argument, computed, block)
         state.iterations[self._loop.loop] += count - 1
         state.position = self._position + 1
-        kept = self._kept(first, count)
         if kept:
             state.row += len(kept)
             yield Rows(number, self._action.kind, path, self._session.binding.layout, block, first, kept)
@@ -182,8 +183,7 @@ class _LaneTrainer:
         alike = next((place for place, found in enumerate(lengths) if found != lengths[0]), len(lengths))
         key = lengths[0], self._preparing.pattern()
         compiled = self._compiled.get(key)
-        built = self._build(lengths[0], cursors) if compiled is None else compiled.built
-        longest = self._longest(built) if compiled is None else compiled.longest
+        built, longest = self._built(lengths[0], cursors) if compiled is None else (compiled.built, compiled.longest)
         iterations = min(alike, longest)
         stacked = self._drawing.stacked(cursors, iterations)
         numbers = built.numbers.ahead(iterations, "cpu")
@@ -196,7 +196,8 @@ class _LaneTrainer:
         if compiled is None:
             region = self._compile(built, longest, carry, each, fixed)
             compiled = self._compiled[key] = _Compiled(built, region, longest)
-        after, outputs, sound = compiled.region(carry, each, [of_lanes(value) for value in fixed])
+        passed = (self._iteration() - 1) % self._every
+        after, outputs, sound = compiled.region(carry, each, [of_lanes(value) for value in fixed], passed)
         computed = LaneComputed(built, iterations, cursors, numbers, after, outputs, sound)
         note_lanes(cast(Any, self._session.watch), computed)
         return computed
@@ -205,21 +206,28 @@ class _LaneTrainer:
         kept = self._drawing.kept(cursors, name)
         if kept is not None:
             return kept
-        state = self._state
-        return state.constants[name] if name in state.constants else state.parameters[name].detach()
+        value = self._state.constants.get(name)
+        if isinstance(value, LaneNumber):
+            return LaneTensor(value.lanes.to(self._first.binding.state.constants[name].dtype))
+        return self._state.parameters[name].detach() if value is None else value
 
     # compiling
 
-    def _build(self, lengths: Lengths, cursors: Cursors) -> Built:
-        drawn = self._drawing.examples(cursors)
+    def _built(self, lengths: Lengths, cursors: Cursors) -> tuple[Built, int]:
+        """Returns the step of one lane, and the maximum number of iterations per call for all of them."""
+        drawn, binding = self._drawing.examples(cursors), self._session.binding
         examples = [{name: of_first(value) for name, value in batch.items()} for batch in drawn.examples]
         with plain_kernels():
-            return build(self._first.binding, self._argument, lengths, Drawn(examples, drawn.moving), self._iteration)
-
-    def _longest(self, built: Built) -> int:
-        count = len(self._lanes)
-        row = count * self._session.binding.plan.estimates.row
-        return max(1, min(MOST_AT_ONCE, REGION_BYTES // max(1, count * built.bytes + row), STACK_BYTES // max(1, row)))
+            built = build(self._first.binding, self._argument, lengths, Drawn(examples, drawn.moving), self._iteration)
+        batch = sum(of_lanes(value).nbytes for each in drawn.examples for value in each.values())
+        row = len(self._lanes) * binding.plan.estimates.row
+        stacked = batch + row // self._every
+        limits = (
+            MOST_AT_ONCE,
+            REGION_BYTES // max(1, len(self._lanes) * built.bytes + row),
+            STACK_BYTES // max(1, stacked),
+        )
+        return built, max(1, min(limits))
 
     def _rate_places(self, built: Built) -> list[tuple[int, str]]:
         """The numbers of an iteration that are learning rates of lanes, each with its optimizer."""
@@ -261,7 +269,8 @@ class _LaneTrainer:
         ]
         try:
             traced = trace(flat, examples)
-            region = Region(traced.graph, carried, other, longest, axes)
+            flags = 1 + bool(built.training.watched)
+            region = Region(traced.graph, carried, other, longest, lanes=axes, every=self._every, flags=flags)
         except Unsupported as error:
             raise NotStackable(reason_of(error)) from error
         region.compile(carry, each, [of_lanes(value) for value in fixed])
