@@ -33,11 +33,12 @@ from runner.engine.state import Schedule, Values, initial_state
 from runner.engine.steps.step_code import Run
 from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
-from runner.engine.xla.translated import MOST_AT_ONCE, REGION_BYTES, STACK_BYTES
+from runner.engine.xla.translated import REGION_BYTES, STACK_BYTES
 from runner.language.xla.checking import reason_of
 from runner.language.xla.operators import Unsupported
 from runner.language.xla.tracing import plain_kernels, trace
 from runner.plan.checks.compilable import loop_around
+from runner.plan.checks.translatable import MOST_AT_ONCE
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, LoopStart, Train
 

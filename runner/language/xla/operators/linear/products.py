@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,7 +30,8 @@ def _matmul(facts: Facts, x: Array, y: Array) -> Array:
 
 
 def _mm(facts: Facts, x: Array, y: Array) -> Array:
-    return _matmul(facts, lax.optimization_barrier(x) if _is_small_transpose(facts.arguments[0]) else x, y)
+    copied: Callable[[Array], Array] = lax.optimization_barrier
+    return _matmul(facts, copied(x) if _is_small_transpose(facts.arguments[0]) else x, y)
 
 
 def _is_small_transpose(x: Tensor) -> bool:
