@@ -15,6 +15,7 @@ from unittest import mock
 import numpy
 import torch
 
+import runner
 from benchmarks import compiled, digits, linear, transformer
 from benchmarks.measure import Compiled, Workload
 from benchmarks.training import DATA_FOLDER, plan
@@ -136,8 +137,13 @@ def _near_jax() -> None:
     assert worst < 1e-3, f"the losses of both sides differ by {worst:.1e}"
 
 
+@functools.cache
+def _lane_plan(every: int) -> runner.Plan:
+    return plan(linear.CONFIG, ENGINE, f"steps={LANE_STEPS}", f"log={{every: {every}}}")
+
+
 def lanes(every: int) -> Compiled:
-    """Runs `POINTS` points of W1 as lanes in one loop; their rows stay in memory."""
+    """Runs `POINTS` points of W1 as lanes in one loop; their rows stay in memory, and they are planned before."""
     from runner.engine.lanes.execute import run_lanes
     from runner.engine.lanes.starting import Lane
     from runner.engine.lanes.translated import _LaneTrainer
@@ -154,7 +160,7 @@ def lanes(every: int) -> Compiled:
 
         return run
 
-    made = plan(linear.CONFIG, ENGINE, f"steps={LANE_STEPS}", f"log={{every: {every}}}")
+    made = _lane_plan(every)
     points = [Lane(0, rates={"optimizer": 0.001 + 1e-5 * point}) for point in range(POINTS)]
     with (
         mock.patch.object(_LaneTrainer, "_built", timed(_LaneTrainer._built)),
