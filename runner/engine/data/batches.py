@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -133,18 +133,17 @@ class Batches:
         """
         if not advance:
             self.position -= 1
-        parts: list[Batch] = []
+        parts: list[Tensor | slice] = []  # the sample indices in each pass
         left, length = count, self.lengths(1)[0]
         while left:
             if self.position >= self.plan.batches:
                 self.begin()
             taken = min(left, self.plan.batches - self.position)
             start = self.position * self.plan.batch_size
-            parts.append(self._samples_of(start, start + taken * length))
+            parts.append(self._numbers(start, start + taken * length))
             self.position += taken
             left -= taken
-        columns = {name: [part[name] for part in parts] for name in parts[0]}
-        joined = {name: found[0] if len(found) == 1 else torch.cat(found) for name, found in columns.items()}
+        joined = self._samples_in(parts)
         stacked = {name: found.reshape(count, length, *found.shape[1:]) for name, found in joined.items()}
         self.batch = self._last_taken = {name: found[-1] for name, found in stacked.items()}
         self.length = length
@@ -260,8 +259,15 @@ class Batches:
         """Returns the sample indices between two positions of this pass."""
         return slice(start, end) if self._order is None else self._order.between(start, end)
 
-    def _samples_of(self, start: int, end: int) -> Batch:
-        return self._samples_at(self._numbers(start, end))
+    def _samples_in(self, parts: Sequence[Tensor | slice]) -> Batch:
+        """Returns the samples of several passes; those in memory are gathered at once."""
+        chosen = [part for part in parts if isinstance(part, Tensor)]
+        if len(chosen) == len(parts) > 1 and isinstance(self._samples, MemorySamples):
+            return self._taken(torch.cat(chosen))
+        found = [self._samples_at(part) for part in parts]
+        if len(found) == 1:
+            return found[0]
+        return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
     def _samples_at(self, seen: Tensor | slice) -> Batch:
         return self._read(seen.start, seen.stop) if isinstance(seen, slice) else self._taken(seen)

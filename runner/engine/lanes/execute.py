@@ -19,6 +19,7 @@ from runner.engine.lanes.random import Drawing, Streams
 from runner.engine.lanes.starting import Lane, lane_state
 from runner.engine.lanes.steps import bind_step
 from runner.engine.lanes.watch import LaneWatch
+from runner.engine.rows import AnyRows, Rows
 from runner.engine.session import SaveCheckpoint, Session
 from runner.engine.state import State
 from runner.engine.steps.step_code import Run
@@ -108,27 +109,62 @@ def run_lanes(
 
         jump = partial(bind_jump, leaving=leaving) if parts else eager.bind_jump
         with Drawing(streams) if plan.random else nullcontext():
-            run = eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind, jump=jump, checkpoint=save)
-            for row in run:
-                leaving.add(row)
+            others, several = _binding(plan, lanes, bind)
+            run = eager.execute_several(
+                plan,
+                state,
+                shared=True,
+                watch=cast(Any, watch),
+                bind=others,
+                jump=jump,
+                checkpoint=save,
+                several=several,
+            )
+            for piece in run:
+                leaving.add(piece)
                 going_on()
         weights = {name: _stack_of(parameter, len(lanes)) for name, parameter in state.parameters.items()}
-        rows = leaving.rows
+        pieces = leaving.pieces
         return Ran(
-            [row.number for row in rows],
-            [row.step for row in rows],
-            [row.path for row in rows],
-            [row.iteration for row in rows],
-            [_column([row.values[place] for row in rows], len(lanes)) for place in range(len(plan.columns))],
+            [number for piece in pieces for number in _numbers(piece)],
+            [piece.step for piece in pieces for _ in _numbers(piece)],
+            [path for piece in pieces for path in _paths(piece)],
+            [iteration for piece in pieces for iteration in _iterations(piece)],
+            [_column(pieces, place, len(lanes)) for place in range(len(plan.columns))],
             weights,
             watch.sound_lanes().tolist(),
             leaving.here,
-            torch.stack(leaving.masks, 1) if parts and rows else None,
+            torch.stack(leaving.masks, 1) if parts and pieces else None,
         )
 
 
 def _stays(lanes: Tensor, kept: bool) -> None:
     raise NotStackable("its runs part")
+
+
+def _binding(plan: Plan, lanes: Sequence[Lane], others: eager.Bind) -> tuple[eager.Bind, eager.Several]:
+    """How steps are bound: those that other engines than the eager one run, and all others."""
+    if plan.config.engine != "xla":
+        return others, {}
+    from runner.engine.lanes.translated import LaneBinder  # imports JAX
+
+    binder = LaneBinder(plan, lanes, others)
+    return binder, binder.several
+
+
+def _numbers(piece: AnyRows) -> Sequence[int]:
+    return range(piece.number, piece.number + len(piece)) if isinstance(piece, Rows) else [piece.number]
+
+
+def _iterations(piece: AnyRows) -> Sequence[int]:
+    return [piece.first + place for place in piece.places] if isinstance(piece, Rows) else [piece.iteration]
+
+
+def _paths(piece: AnyRows) -> Sequence[str]:
+    if not isinstance(piece, Rows):
+        return [piece.path]
+    before, after = piece.path
+    return [f"{before}{iteration}{after}" for iteration in _iterations(piece)]
 
 
 def first_rows(ran: Ran, count: int) -> Ran:
@@ -150,14 +186,56 @@ def first_rows(ran: Ran, count: int) -> Ran:
     )
 
 
-def _column(values: Sequence[Tensor | None], lanes: int) -> LaneColumn:
-    present = [value is not None for value in values]
-    found = [_stack_of(value, lanes) for value in values if value is not None]
-    if not found:
+def _column(pieces: Sequence[AnyRows], place: int, lanes: int) -> LaneColumn:
+    present: list[bool] = []
+    single: list[Tensor] = []  # the values of rows since the last part
+    parts: list[Tensor] = []  # (lanes, rows, *s)
+    shapes: set[torch.Size] = set()
+
+    def join() -> None:
+        if single:
+            parts.append(torch.stack(single, 1))
+            single.clear()
+
+    for piece in pieces:
+        value = piece.block.columns[place] if isinstance(piece, Rows) else piece.values[place]
+        present += [value is not None] * len(_numbers(piece))
+        if value is None:
+            continue
+        if isinstance(piece, Rows):
+            join()
+            parts.append(_part(piece, place, value, lanes))
+            shapes.add(parts[-1].shape[2:])
+            continue
+        single.append(_stack_of(value, lanes))
+        shapes.add(single[-1].shape[1:])
+        if len(shapes) > 1:
+            return _of_shapes(pieces, place, lanes)
+    if not any(present):
         return LaneColumn(None, present)
-    if any(value.shape != found[0].shape for value in found):
-        return LaneColumn(found, present)
-    return LaneColumn(torch.stack(found, 1), present)
+    join()
+    return LaneColumn(parts[0] if len(parts) == 1 else torch.cat(parts, 1), present)
+
+
+def _part(piece: Rows, place: int, value: Tensor, lanes: int) -> Tensor:
+    """A column of rows that were computed together: `(lanes, rows, *s)`."""
+    if piece.block.stacked[place]:
+        return value[: len(piece)].movedim(1, 0)  # only the rows that the log keeps are there
+    found = _stack_of(value, lanes)
+    return found[:, None].expand(lanes, len(piece), *found.shape[1:])
+
+
+def _of_shapes(pieces: Sequence[AnyRows], place: int, lanes: int) -> LaneColumn:
+    """A column whose shape differs between rows."""
+    values: list[Tensor | None] = []
+    for piece in pieces:
+        value = piece.block.columns[place] if isinstance(piece, Rows) else piece.values[place]
+        if isinstance(piece, Rows) and value is not None:
+            values += _part(piece, place, value, lanes).unbind(1)
+        else:
+            values += [None if value is None else _stack_of(value, lanes)] * len(_numbers(piece))
+    present = [value is not None for value in values]
+    return LaneColumn([value for value in values if value is not None], present)
 
 
 def _stack_of(value: Tensor, lanes: int) -> Tensor:

@@ -17,7 +17,7 @@ from runner.engine import eager
 from runner.engine.binding import Binding
 from runner.engine.lanes.following import exhausted
 from runner.engine.lanes.operations.tensor import LaneTensor
-from runner.engine.rows import Row
+from runner.engine.rows import AnyRows, Rows
 from runner.engine.session import KEPT, Session
 from runner.engine.state import State
 from runner.plan.checks.stackable import reads_tensors
@@ -52,23 +52,27 @@ class Leaving:
         left: keeps the state of lanes that leave.
     """
 
-    __slots__ = ("_counts", "_end", "_left", "_rest", "_whole", "here", "masks", "rows")
+    __slots__ = ("_counts", "_end", "_left", "_rest", "_whole", "here", "masks", "pieces")
 
     def __init__(self, plan: Plan, count: int, left: Left) -> None:
         self.here = torch.ones(count, dtype=torch.bool)
-        self.rows: list[Row] = []
-        self.masks: list[Tensor] = []  # for each row the lanes that have it
+        self.pieces: list[AnyRows] = []
+        self.masks: list[Tensor] = []  # for each of them, where lanes may part, the lanes that have it
         self._left = left
         self._end = len(plan.program)
         self._whole = 0  # rows that all lanes have that are still here
         self._counts = torch.zeros(count, dtype=torch.int64)  # the other rows of each lane
         self._rest = count
 
-    def add(self, row: Row, lanes: Tensor | None = None) -> None:
-        """Add a row of all lanes that are here, or of some of them."""
+    def add(self, row: AnyRows, lanes: Tensor | None = None) -> None:
+        """Add rows of all lanes that are here, or one of some of them."""
+        if isinstance(row, Rows):
+            self.pieces.append(row)
+            self._whole += len(row)
+            return
         values = row.values
         mask = lanes if lanes is not None else values.lanes & self.here if isinstance(values, Masked) else None
-        self.rows.append(row)
+        self.pieces.append(row)
         self.masks.append(self.here if mask is None else mask)
         if mask is None:
             self._whole += 1

@@ -148,7 +148,12 @@ class LaneStepper:
         self.optimizer.state[self._parameters[name]][entry] = value
 
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
-        raise NotStackable("a region of steps is computed")
+        """Set the state of some parameters after `steps` further steps, which other code has computed."""
+        for name, entries in state.items():
+            parameter = self._parameters[name]
+            self.optimizer.state[parameter].update(entries)
+            self._counts.pop(parameter, None)
+        self.steps += steps
 
     def _update(self) -> None:
         update = update_of(self.optimizer)

@@ -45,17 +45,23 @@ class Obstacle:
     path: ConfigPath
 
 
-def unstackable(plan: Plan) -> Obstacle | None:
+def unstackable(plan: Plan, exact: bool = True) -> Obstacle | None:
     """The first thing in a plan that lanes cannot compute; None if there is none.
+
+    Args:
+        exact: whether each lane must have the bits of the run alone.
 
     An operation that reads numbers back, or whose result has another shape in each run, is found only when it runs.
     """
-    return next(_obstacles(plan), None)
+    return next(_obstacles(plan, exact), None)
 
 
-def _obstacles(plan: Plan) -> Iterator[Obstacle]:
-    if plan.config.engine != "eager":
-        yield Obstacle(f"engine: {plan.config.engine}", ("engine",))
+def _obstacles(plan: Plan, exact: bool) -> Iterator[Obstacle]:
+    engine = plan.config.engine
+    if engine not in (("eager",) if exact else ("eager", "xla")):
+        yield Obstacle(f"engine: {engine}" + (" without --lanes close" if engine == "xla" else ""), ("engine",))
+    if engine == "xla":
+        yield from _of_xla(plan)
     if plan.device != "cpu":
         yield Obstacle(f"device: {plan.device}", ("device",))
     if plan.health != HealthPlan():
@@ -87,6 +93,25 @@ def _obstacles(plan: Plan) -> Iterator[Obstacle]:
             yield from _of_step(plan, instruction)
         if not isinstance(instruction, LoopEnd) and instruction.when is not None:
             yield from _of_condition(instruction, instruction.when)
+
+
+def _of_xla(plan: Plan) -> Iterator[Obstacle]:
+    """What lanes compute, but not those of `engine: xla`."""
+    with_xla = " with engine: xla"
+    if plan.random:
+        yield Obstacle(f"random numbers{with_xla}", ("engine",))
+    for optimizer in plan.optimizers.values():
+        for _, option, value in optimizer.scheduled():
+            if any(getattr(each, "reads", ()) for each in elements(value)):
+                yield Obstacle(f"`{option}` that reads a parameter{with_xla}", optimizer.path)
+    for instruction in plan.program:
+        if isinstance(instruction, Action) and isinstance(instruction.argument, Checkpoint | KeepBest | Plateau):
+            yield Obstacle(f"`{instruction.kind}`{with_xla}", instruction.config_path)
+        elif isinstance(instruction, Break) and instruction.patience is not None:
+            yield Obstacle(f"`patience`{with_xla}", instruction.config_path)
+        elif not isinstance(instruction, LoopEnd) and reads_tensors(instruction.when):
+            word = "stop" if isinstance(instruction, Break) else "when"
+            yield Obstacle(f"`{word}` that reads a tensor{with_xla}", instruction.config_path)
 
 
 def _of_condition(instruction: Action | LoopStart | Break, when: When) -> Iterator[Obstacle]:

@@ -74,6 +74,7 @@ class Grouping:
     Args:
         room: bytes of memory that a chunk may take; None for no limit.
         alone: why no point is computed as a lane, if so.
+        exact: whether each lane must have the bits of the run alone.
     """
 
     base: Config
@@ -83,6 +84,7 @@ class Grouping:
     jobs: int = 1
     room: int | None = None
     alone: str | None = None
+    exact: bool = True
     _varying: Varying | None = None
     _known: tuple[tuple[str, ...], Plan] | None = None  # the overrides of the last point that was planned
     _chunks: int = 0
@@ -118,7 +120,7 @@ class Grouping:
         plan = self._planned(group[0])
         if plan is None:
             return "its config is not valid"
-        obstacle = unstackable(plan)
+        obstacle = unstackable(plan, self.exact)
         if obstacle is not None:
             return obstacle.reason
         return None if lanes_at_once(plan, self.room) >= FEWEST else LARGE

@@ -149,7 +149,7 @@ def in_parts(name: str, column: str, folder: Path) -> str:
 
 
 def compiled(name: str, column: str, folder: Path, *, machine_code: bool = False) -> str:
-    """Compare the compiled engine with the eager engine; its regions are called as they are, or as machine code."""
+    """Compare an engine that compiles with the eager engine; regions are called as they are, or as machine code."""
     path = written(folder, config_of(CAPABILITIES[name], column))
     plan = planned(path)
     with nullcontext() if machine_code else without_machine_code():
@@ -158,6 +158,12 @@ def compiled(name: str, column: str, folder: Path, *, machine_code: bool = False
     rtol, atol = (8e-2, 1e-2) if narrow else TOLERANCES
     word = of_rows(found, executed(planned(path, overrides=("engine=eager",)))[0], rtol, atol)
     return "close" if word == "bits" else word  # machine code adds in another order
+
+
+def translated(name: str, column: str, folder: Path) -> str:
+    """Compare the engine on XLA with the eager engine."""
+    pytest.importorskip("jax")
+    return compiled(name, column, folder, machine_code=True)
 
 
 def replayed(name: str, column: str, folder: Path) -> str:
@@ -302,7 +308,7 @@ def applied(name: str, column: str, folder: Path) -> str:
     with torch.no_grad():
         expected = hand.hidden(hand.valid[0])
     found = model.value("h", x=hand.valid[0])
-    return agreement(found, expected, *(TOLERANCES if column == "compile" else (0.0, 0.0)))
+    return agreement(found, expected, *(TOLERANCES if column in ("compile", "xla") else (0.0, 0.0)))
 
 
 def reported(name: str, column: str, folder: Path) -> str:
@@ -357,6 +363,7 @@ PROOFS: Mapping[str, Callable[[str, str, Path], str]] = {
     "larger than memory": in_parts,
     "compile": compiled,
     "cudagraph": replayed,
+    "xla": translated,
     "resume": resumed,
     "check": checked,
     "compare": compared,
