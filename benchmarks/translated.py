@@ -146,7 +146,7 @@ def lanes(every: int) -> Compiled:
     """Runs `POINTS` points of W1 as lanes in one loop; their rows stay in memory, and they are planned before."""
     from runner.engine.lanes.execute import run_lanes
     from runner.engine.lanes.starting import Lane
-    from runner.engine.lanes.translated import _LaneTrainer
+    from runner.engine.lanes.translated.trainer import _LaneTrainer
 
     seconds = 0.0
 

@@ -150,7 +150,7 @@ def _tasks(outcomes: Sequence[Outcome]) -> list[Any]:
             {"the derivative of `prod`"},
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else " or ".join(sorted(value)),
 )
 def test_which_points_are_lanes(sweep: str, head: str, expected: set[str], tmp_path: Path) -> None:
     assert set(reasons(planned(tmp_path, sweep, head))) == expected

@@ -146,7 +146,7 @@ def _binding(plan: Plan, lanes: Sequence[Lane], others: eager.Bind) -> tuple[eag
     """How steps are bound: those that other engines than the eager one run, and all others."""
     if plan.config.engine != "xla":
         return others, {}
-    from runner.engine.lanes.translated import LaneBinder  # imports JAX
+    from runner.engine.lanes.translated.trainer import LaneBinder  # imports JAX
 
     binder = LaneBinder(plan, lanes, others)
     return binder, binder.several

@@ -40,6 +40,10 @@ class LaneWatch:
         self._only: Tensor | None = None
 
     @property
+    def warns(self) -> bool:
+        return False
+
+    @property
     def active(self) -> bool:
         return False
 

@@ -141,6 +141,8 @@ def starting_again(state: State, program: Sequence[Instruction], loop: int) -> C
 def conclude(session: Session) -> None:
     """Report each step that had nothing to follow in the whole run, unless planning has reported it."""
     plan, state = session.binding.plan, session.binding.state
+    if not session.watch.warns:
+        return
     known = planned_idle(plan.program) if state.trackers else frozenset()
     for position, tracker in state.trackers.items():
         instruction = plan.program[position]

@@ -100,6 +100,11 @@ class Watch:
         self._waiting: list[_Waiting] = []
 
     @property
+    def warns(self) -> bool:
+        """Whether warnings reach anyone."""
+        return True
+
+    @property
     def active(self) -> bool:
         """Whether steps are still checked: checking is on, and nothing has been found yet."""
         return not self._over

@@ -87,7 +87,7 @@ CASES: Mapping[str, Case] = {
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Regions of at most four iterations, and some data."""
-    monkeypatch.setattr("runner.engine.lanes.translated.MOST_AT_ONCE", 4)
+    monkeypatch.setattr("runner.engine.lanes.translated.trainer.MOST_AT_ONCE", 4)
     monkeypatch.chdir(tmp_path)
     numpy.savez("train.npz", x=numpy.random.default_rng(0).normal(size=(11, 4)).astype("float32"))
 

@@ -16,7 +16,8 @@ from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.eager import Bind
 from runner.engine.lanes.data import LaneBatches
 from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, number_of
-from runner.engine.lanes.region_values import (
+from runner.engine.lanes.starting import Lane
+from runner.engine.lanes.translated.region_values import (
     LaneComputed,
     block_of_lanes,
     carry_of_lanes,
@@ -26,7 +27,6 @@ from runner.engine.lanes.region_values import (
     synchronise,
     write_lanes_back,
 )
-from runner.engine.lanes.starting import Lane
 from runner.engine.rows import Path, Rows
 from runner.engine.session import KEPT, Session, open_session
 from runner.engine.state import Schedule, Values, initial_state

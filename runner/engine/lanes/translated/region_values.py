@@ -119,7 +119,7 @@ def note_lanes(watch: LaneWatch, computed: LaneComputed) -> None:
         flags.append(computed.outputs[-1])
     for flag in flags:
         for lane in (~flag.all(0)).nonzero().flatten().tolist():
-            watch.doubt(lane)
+            watch.doubt([lane])
 
 
 def _write_optimizers(state: State, first: State, argument: Train, computed: LaneComputed) -> None:
