@@ -64,7 +64,7 @@ Given = Mapping[str, Any]
 
 
 def _eager(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:
-    return eager.execute(plan, state, **given)
+    return eager.execute(plan, state, groups=True, **given)
 
 
 def _compiled(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor
 
 from runner.config.files.safe_files import Folder
-from runner.engine.rows import Columns, Read, Row
+from runner.engine.rows import Read, Row
 from runner.errors import UsageError
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns
 from runner.record.directory import ROWS_FOLDER
 from runner.record.rows.part_digests import damaged
 
