@@ -103,9 +103,14 @@ def check_columns(parts: Sequence[Part], columns: Sequence[Column]) -> None:
     from runner.record.rows.arrow import columns_of, schema_of
     from runner.record.rows.storage import stored_column
 
+    if not parts:
+        return
+    with _naming_damaged_part(parts[0].path):
+        expected = schema_of([stored_column(column) for column in columns])
     for part in parts:
         with _naming_damaged_part(part.path):
-            expected = schema_of([stored_column(column) for column in columns])
+            if part.schema.equals(expected, check_metadata=True):
+                continue
             if part.schema != expected or tuple(columns_of(part.schema)) != tuple(columns):
                 raise ValueError("its columns are not those of the run")
 
