@@ -72,8 +72,12 @@ class Read:
     def value(self, position: int, place: int) -> Tensor | None:
         """The value of one column in one row."""
         group, index = divmod(place, SPLIT_ROWS)
-        split = self._split[position].get(group)
-        return (self._splitting(position, group) if split is None else split)[index]
+        split = self._split[position]
+        if group in split:
+            return (split[group] or self._splitting(position, group))[index]
+        split[group] = ()  # a second row of the group splits it: a single one costs less alone
+        column, present = self.between(position, place, place + 1)
+        return column[0] if present is None or bool(present[0]) else None
 
     def between(self, position: int, start: int, stop: int) -> tuple[Tensor | list[Tensor | None], Tensor | None]:
         """A column of the rows from `start` to before `stop`, and which of them have a value."""
