@@ -241,7 +241,10 @@ class Binding:
         return self.layout.value(tuple(self.latest), self.layout.positions[column])
 
     def capture_weights(self, parameters: Mapping[str, Parameter]) -> None:
-        """Put the weights of these parameters into later rows: those apart without a copy, so nothing may write them."""
+        """Put the weights of these parameters into later rows.
+
+        Those apart are not copied: nothing may write them again.
+        """
         for name, parameter in parameters.items():
             position = self.position(name)
             if position is not None:
