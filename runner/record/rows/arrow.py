@@ -173,7 +173,7 @@ def _arrays_together(
             if found is None:
                 return None
             validity = _validity(present)
-            by_column = zip(*[numbers.split(rows) for numbers in (found[name] for name in STATISTICS)], strict=True)
+            by_column = zip(*[torch.split(found[name], rows) for name in STATISTICS], strict=True)
             return ([_elements(numbers, validity) for numbers in each] for each in by_column)
         case "digest":
             texts = list(digests_of(values.flatten(0, 1)))
