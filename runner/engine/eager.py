@@ -13,7 +13,7 @@ from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
 from runner.engine.rows import AnyRows, Row
 from runner.engine.session import KEPT, SaveCheckpoint, Session, open_session
-from runner.engine.state import State, Values, Withheld, initial_state
+from runner.engine.state import State, Withheld, initial_state
 from runner.engine.steps import steps
 from runner.engine.steps.following import conclude, is_exhausted, starting_again
 from runner.engine.steps.step_code import Run
@@ -23,6 +23,7 @@ from runner.language.inference.generators import left_alone
 from runner.plan.determinism import deterministic
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Break, Instruction, LoopEnd, LoopStart, When
+from runner.plan.rows.layout import Held, copied
 
 Jump = Callable[[int], int]
 """The start or end of a loop: takes its own position, and returns the next one."""
@@ -65,6 +66,7 @@ def execute(
     watch: Watch | None = None,
     bind: Bind = bind_step,
     jump: BindJump = bind_jump,
+    groups: bool = False,
 ) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
@@ -77,12 +79,15 @@ def execute(
         watch: watches over `state`; by default it reports as Python warnings.
         bind: binds a step to the tensors of the run.
         jump: binds the start or end of a loop, or what leaves it.
+        groups: whether rows hold many small tensors of one shape as one; `bind` must not read what rows hold.
     Raises:
         RunError: a step fails, or makes something non-finite, after its row is yielded. The problem has the place
             in the config.
         ExpectationError: a value differs from what an `expect` step says.
     """
-    rows = execute_several(plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, jump=jump)
+    rows = execute_several(
+        plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, jump=jump, groups=groups
+    )
     return cast(Iterator[Row], rows)
 
 
@@ -96,6 +101,7 @@ def execute_several(
     bind: Bind = bind_step,
     jump: BindJump = bind_jump,
     several: Several = MappingProxyType({}),
+    groups: bool = False,
 ) -> Iterator[AnyRows]:
     """Run a plan as `execute` does; some steps run several at a time, and may yield their rows together.
 
@@ -103,7 +109,7 @@ def execute_several(
         several: steps that run several at a time; read after all steps are bound.
     """
     state = initial_state(plan) if state is None else state
-    session = open_session(plan, state, checkpoint=checkpoint, watch=watch)
+    session = open_session(plan, state, checkpoint=checkpoint, watch=watch, groups=groups)
     program = [_bind(session, position, each, bind, jump) for position, each in enumerate(plan.program)]
     row = making_rows(session.binding, shared=shared)
     if state.row == 0:
@@ -116,7 +122,7 @@ def execute_several(
 
 
 def _steps(
-    session: Session, program: Sequence[Bound], several: Several, row: Callable[[Action, Values], Row]
+    session: Session, program: Sequence[Bound], several: Several, row: Callable[[Action, Held], Row]
 ) -> Iterator[AnyRows]:
     """Runs the program from the position of the state, and yields the row of each step."""
     plan, state, watch = session.binding.plan, session.binding.state, session.watch
@@ -160,11 +166,11 @@ def _first_row(binding: Binding, *, shared: bool) -> Row:
     return Row(0, "start", "start", 1, binding.layout, values if shared else copied(values))
 
 
-def making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Values], Row]:
+def making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Held], Row]:
     """Returns a function that makes the row of a step from its values, and counts it."""
     state, layout, iterations = binding.state, binding.layout, binding.state.iterations
 
-    def row(action: Action, values: Values) -> Row:
+    def row(action: Action, values: Held) -> Row:
         number = state.row
         state.row = number + 1
         loops = action.loops
@@ -177,18 +183,13 @@ def making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Values],
     return row
 
 
-def _last_rows(plan: Plan, last: list[Withheld], row: Callable[[Action, Values], Row]) -> Iterator[Row]:
+def _last_rows(plan: Plan, last: list[Withheld], row: Callable[[Action, Held], Row]) -> Iterator[Row]:
     """Yields the last rows of a loop that ended early, and removes them from `last`."""
     while last:
         position, values = last.pop(0)
         action = plan.program[position]
         assert isinstance(action, Action)
         yield row(action, values)
-
-
-def copied(values: Values) -> Values:
-    """Copies of the values of a row."""
-    return tuple(None if value is None else value.clone() for value in values)
 
 
 def _bind(session: Session, position: int, instruction: Instruction, bind: Bind, jump: BindJump) -> Bound:
@@ -335,7 +336,7 @@ def _every_row(session: Session, run: Run, position: int, action: Action) -> Run
     stops = any(isinstance(item, Break) and item.loops[-1] == loop for item in program)
     withheld, watch = binding.state.withheld, session.watch
 
-    def kept() -> Values | None:
+    def kept() -> Held | None:
         values = run()
         iteration = iterations[loop]
         if iteration % every == 0 or iteration == times or watch.failure is not None:
@@ -343,7 +344,7 @@ def _every_row(session: Session, run: Run, position: int, action: Action) -> Run
         if stops and values is not None:
             if loop not in withheld or withheld[loop][0] != iteration:
                 withheld[loop] = (iteration, [])
-            withheld[loop][1].append((position, values))
+            withheld[loop][1].append((position, binding.layout.values(values)))  # without groups: `_may_group`
         return None
 
     return kept
@@ -368,7 +369,7 @@ def _if_due(run: Run, due: Callable[[], bool]) -> Run:
 
 
 def _with_gradients(run: Run) -> Run:
-    def enabled() -> Values | None:
+    def enabled() -> Held | None:
         with torch.enable_grad():
             return run()
 

@@ -37,12 +37,12 @@ from runner.plan.data.files import ArrayFile, FileFault, read, text_read_once
 from runner.plan.data.sources import columns_read
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import LoopStart, followed_by
+from runner.plan.rows.layout import Values
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.from_run_state import Kept
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed_value, initial_values
 
-Values = tuple[Tensor | None, ...]
 Withheld = tuple[int, Values]
 """A step's position in the program, and its row, which the log keeps only if the iteration is the last one."""
 

@@ -23,10 +23,11 @@ from runner.config.files.run_paths import (
     resolved_sweep,
 )
 from runner.config.files.safe_files import Folder
-from runner.engine.rows import Columns, Row
+from runner.engine.rows import Row
 from runner.errors import Problem, UsageError, did_you_mean, nearest
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns
 from runner.record.manifest import read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import LABELS, Span, check_columns, parts_of

@@ -13,13 +13,14 @@ import torch
 
 from runner.config import Config, overridden
 from runner.engine import execute, initial_state
-from runner.engine.rows import Columns, Row
+from runner.engine.rows import Row
 from runner.engine.state import State
 from runner.engine.watch.watch import Watch
 from runner.errors import SteprunError
 from runner.plan import Plan, PlanLimits, compile
 from runner.plan.memory import limited_data
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns
 from runner.record.rows.arrow import empty_table, schema_of, table_of
 from runner.record.rows.batch import blank_of, pack
 from runner.record.rows.storage import StoredColumn, stored_column

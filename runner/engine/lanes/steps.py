@@ -14,7 +14,6 @@ from runner.engine.lanes.leaving import Leaving, Masked, condition
 from runner.engine.lanes.operations.tensor import Handler, LaneTensor, NotStackable
 from runner.engine.lanes.training import bind_train
 from runner.engine.session import Session
-from runner.engine.state import Values
 from runner.engine.steps.step_code import Run
 from runner.plan.program.instructions import (
     Action,
@@ -27,6 +26,7 @@ from runner.plan.program.instructions import (
     Train,
     When,
 )
+from runner.plan.rows.layout import Values
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ def _plateau(session: Session, position: int, action: Action, due: Due, lanes: i
 
     def run() -> Values | None:
         fresh = reduce(due())
-        return Masked(tuple(binding.latest), fresh) if fresh.any() else None
+        return Masked(binding.layout.values(tuple(binding.latest)), fresh) if fresh.any() else None
 
     return run
 
@@ -110,7 +110,7 @@ def _assign(session: Session, position: int, action: Action, due: Due, lanes: in
             read()[others] = old[others]  # rows do not have this memory yet
         if keeps_state:
             binding.capture_state()
-        return Masked(tuple(binding.latest), assigned)
+        return Masked(binding.layout.values(tuple(binding.latest)), assigned)
 
     return run
 

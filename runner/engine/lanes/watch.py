@@ -131,7 +131,7 @@ class LaneWatch:
             self._note([gradient for parameter in of_gradients if (gradient := parameter.grad) is not None])
             self._note(of_weights)
 
-        return Check((), (), note, note)
+        return Check((), (), (), note, note)
 
     def _note(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:

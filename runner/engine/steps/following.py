@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from runner.engine.binding import Binding
 from runner.engine.session import Session
-from runner.engine.state import State, Tracker, Values
+from runner.engine.state import State, Tracker
 from runner.engine.steps.step_code import Run
 from runner.plan.checks.measured import place_of_followed, planned_idle
 from runner.plan.program.instructions import (
@@ -19,6 +19,7 @@ from runner.plan.program.instructions import (
     Plateau,
     followed_by,
 )
+from runner.plan.rows.layout import Held
 
 BEST = "best"
 """The tag of the checkpoint with the best weights."""
@@ -72,7 +73,7 @@ def reduce_on_plateau(session: Session, argument: Plateau, position: int) -> Run
     tracker, is_better = state.trackers[position], better(argument.followed)
     written = binding.parameters([argument.rate])
 
-    def run() -> Values | None:
+    def run() -> Held | None:
         if not tracker.fresh:
             return None
         tracker.fresh = False

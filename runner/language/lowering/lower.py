@@ -177,10 +177,20 @@ def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
     """Lowers one expression; its value is named `value`. Raises as `lower_statements` does."""
     expression = parse_expression(text)
     _check_size(text, [expression], scope, inference)
-    lowering = _start(text, [expression], scope, inference)
-    with inference.session(), _bounded_recursion(), _warnings(lowering):
-        lowering.named["value"] = lowering.plain(lowering.value(expression))
+    lowering = _start(text, [expression] if "grad" in text else [], scope, inference)
+    if _is_input(expression, scope):  # there is nothing to run, or to warn of
+        lowering.named["value"] = lowering.value(expression)
+    else:
+        with inference.session(), _bounded_recursion(), _warnings(lowering):
+            lowering.named["value"] = lowering.plain(lowering.value(expression))
     return Lowered(lowering.graph, lowering.named, "value", lowering.shared.random, lowering.shared.gradients)
+
+
+def _is_input(expression: ast.expr, scope: Scope) -> bool:
+    """Whether an expression is only the name of a tensor, or of a field such as `w.grad`."""
+    if isinstance(expression, ast.Attribute) and isinstance(expression.value, ast.Name):
+        return f"{expression.value.id}.{expression.attr}" in scope.fields
+    return isinstance(expression, ast.Name) and expression.id in scope.tensors
 
 
 def check_one_value(value: object, place: Place = START, origin: Hashable | None = None) -> None:

@@ -58,6 +58,7 @@ class Values:
     _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)
     _lowered: dict[tuple[object, ...], Lowered | None] = field(default_factory=dict)
     _scopes: dict[tuple[int, int], Scope] = field(default_factory=dict)
+    _reaching: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _others: list[Lowered] = field(default_factory=list)  # expressions of `assign`, `expect` and `when`
 
     @property
@@ -89,8 +90,10 @@ class Values:
 
     def reaching(self, objective: str) -> tuple[str, ...]:
         """The trainable parameters that an objective depends on, in the order of the file."""
-        inputs = set(differentiable_inputs(self.lowered, objective))
-        return tuple(name for name in self.trainable if name in inputs)
+        if objective not in self._reaching:
+            inputs = set(differentiable_inputs(self.lowered, objective))
+            self._reaching[objective] = tuple(name for name in self.trainable if name in inputs)
+        return self._reaching[objective]
 
     def metrics(self, computed: Collection[str]) -> list[str]:
         """The metrics that a step can supply: those that only read named values it computes."""

@@ -81,7 +81,7 @@ def block_of_lanes(binding: Binding, argument: Train, computed: LaneComputed, ke
         kept: the iterations whose rows the log keeps.
     """
     built, numbers, plan = computed.built, computed.numbers, binding.plan
-    columns = list(binding.latest)
+    columns = list(binding.layout.values(tuple(binding.latest)))
     stacked = [False] * len(columns)
     for name in argument.parameters:
         position = binding.layout.positions.get(f"{name}.grad")

@@ -29,7 +29,7 @@ from runner.engine.lanes.translated.region_values import (
 )
 from runner.engine.rows import Path, Rows
 from runner.engine.session import KEPT, Session, open_session
-from runner.engine.state import Schedule, Values, initial_state
+from runner.engine.state import Schedule, initial_state
 from runner.engine.steps.step_code import Run
 from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
@@ -41,6 +41,7 @@ from runner.plan.checks.compilable import loop_around
 from runner.plan.checks.translatable import MOST_AT_ONCE
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, LoopStart, Train
+from runner.plan.rows.layout import Values
 
 
 @dataclass(frozen=True, slots=True)
