@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import io
 from collections import deque
 from collections.abc import Callable
 
@@ -16,9 +17,11 @@ from benchmarks.measure import Workload, growing, scratch
 from runner.compare.numbers import numerals
 from runner.compare.runs.difference import compare_runs
 from runner.record import Run
+from runner.record.display.console import plan_printing, printer_of
 
 ROWS, MANY_ROWS, DIFFERING = 100_000, 1_000_000, 32_000
 STEPS, LISTED = 1_000, 1_000
+CELLS = 100 * 4_001
 SMALL = ((10, 10_000), (100, 2_000), (1_000, 300), (2_000, 200))
 NAMES = 2_000
 LINES = 2_000
@@ -110,6 +113,41 @@ def small_by_hand(count: int, steps: int, shape: tuple[int, ...] = (4,)) -> list
     return parameters
 
 
+@functools.cache
+def many(steps: int) -> runner.Plan:
+    return runner.compile(runner.load(_config(f"many-{steps}", _small(1_000, steps))))
+
+
+def quiet(steps: int) -> object:
+    return deque(runner.execute(many(steps), shared=True), maxlen=1)
+
+
+def printed(steps: int) -> None:
+    """The same, and its rows as a table."""
+    plan = many(steps)
+    with printer_of(plan, plan_printing(plan, "lines"), io.StringIO()) as printer:
+        for row in runner.execute(plan, shared=True):
+            printer(row)
+
+
+@functools.cache
+def wide(rate: float) -> Run:
+    """A run of 3,605 columns."""
+    text = _small(1_802, 1_000, "[]").replace("lr: 0.01", f"lr: {rate}")
+    return runner.run(_config(f"wide-{rate}", text), runs_dir=scratch())
+
+
+def wide_compared(rate: float) -> object:
+    return compare_runs(wide(0.01), wide(rate))
+
+
+def wide_by_pyarrow() -> None:
+    import pyarrow.parquet
+
+    for part in wide(0.01).parts:
+        _times(functools.partial(pyarrow.parquet.read_table, part.path, use_threads=False), 2)
+
+
 def planned(text: Callable[[int], str], count: int) -> object:
     return runner.compile(runner.load(_config("planned", text(count))))
 
@@ -156,8 +194,8 @@ def listed(steps: int, columns: int) -> runner.Plan:
     return runner.compile(runner.load(_config(f"listed-{steps}", _small(columns, 1, "[]", more))))
 
 
-def listed_run(steps: int) -> object:
-    return deque(runner.execute(listed(steps, LISTED), shared=True), maxlen=1)
+def listed_run(steps: int, *, shared: bool = True) -> object:
+    return deque(runner.execute(listed(steps, LISTED), shared=shared), maxlen=1)
 
 
 # --- garbage collection
@@ -222,6 +260,18 @@ def _rows() -> list[Workload]:
         growing(NAME, frames, "pandas.read_parquet", frame, frame_by_pandas, MANY_ROWS, 1.2),
         growing(NAME, same, both, equal, both_by_pandas, MANY_ROWS, 3.0, "difference"),
         growing(NAME, others, both, differing, both_by_pandas, DIFFERING, 1.0, "difference"),
+        *(
+            Workload(
+                NAME,
+                f"`diff` of runs of 1,001 rows and 3,605 columns that are {alike}",
+                "pyarrow reading both",
+                part(wide_compared, rate),
+                wide_by_pyarrow,
+                reach=reach,
+                measure="difference",
+            )
+            for alike, rate, reach in (("equal", 0.01, 1.0), ("different", 0.011, 3.0))
+        ),
     ]
 
 
@@ -253,14 +303,22 @@ def _small_parameters() -> list[Workload]:
     ]
     columns = Workload(
         NAME,
-        "4,001 columns of one number, 100 steps, everything logged",
-        by_hand,
-        part(small_logged, 2_000, 100, "full", "[]"),
-        part(small_by_hand, 2_000, 100, ()),
-        reach=None,
-        steps=100 * 4_001,
+        f"4,001 columns of one number, {CELLS // 4_001} rows: their log",
+        "the same run, without it",
+        part(small_logged, 2_000, CELLS // 4_001, "full", "[]"),
+        part(small_logged, 2_000, CELLS // 4_001, "none", "[]"),
+        reach=CELLS * 1e-6,  # a microsecond a cell
+        measure="difference",
     )
-    return [*all_logged, *reduced, columns]
+    console = Workload(
+        NAME,
+        "1,000 small parameters, 300 steps, printed as lines",
+        "the same without printing",
+        part(printed, 300),
+        part(quiet, 300),
+        reach=1.25,  # printing is a fifth of the run
+    )
+    return [*all_logged, *reduced, columns, console]
 
 
 def _snapshot_lines() -> list[Workload]:
@@ -291,8 +349,10 @@ def _planning() -> list[Workload]:
     )
     linear = part(_times, _linear, 10)
     listed_steps, tenths = f"{STEPS:,} listed steps of {LISTED:,} parameters", "a tenth of the steps, ten times"
+    copied = part(listed_run, shared=False)
     return [
         growing(NAME, listed_steps, tenths, listed_run, _ten_tenths(listed_run), STEPS, 1.26),
+        growing(NAME, f"{listed_steps}, rows of their own", tenths, copied, _ten_tenths(copied), STEPS, 1.26),
         Workload(
             NAME,
             "`runner.execute` beside 2,000,000 Python lists",

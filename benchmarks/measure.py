@@ -171,9 +171,17 @@ def _cells(result: Result) -> tuple[str, ...]:
         _figure_text(result.ours, workload),
         workload.against,
         _figure_text(result.theirs, workload),
-        f"{result.value:{sign}.2f}{unit}{grows}",
-        *(("", "peer") if workload.reach is None else (f"≤ {workload.reach:{sign}.2f}{unit}", _verdict(result))),
+        f"{result.value:{sign}{_digits(result.value)}}{unit}{grows}",
+        *(
+            ("", "peer")
+            if workload.reach is None
+            else (f"≤ {workload.reach:{sign}{_digits(workload.reach)}}{unit}", _verdict(result))
+        ),
     )
+
+
+def _digits(value: float) -> str:
+    return ".2f" if abs(value) >= 0.01 or not value else ".2g"
 
 
 def _verdict(result: Result) -> str:

@@ -43,7 +43,7 @@ def workloads() -> list[Workload]:
             "python -c 'import torch'",
             whole_run,
             torch_alone,
-            reach=0.15,
+            reach=0.05,
             measure="difference",
         ),
     ]

@@ -15,12 +15,14 @@ from unittest import mock
 import numpy
 import torch
 
+import runner
 from benchmarks import compiled, digits, linear, transformer
 from benchmarks.measure import Compiled, Workload
-from benchmarks.training import DATA_FOLDER
+from benchmarks.training import DATA_FOLDER, plan
 from runner.plan.streams import stream_seed
 
 STEPS, EPOCHS = compiled.STEPS, 100
+POINTS, LANE_STEPS, SHARE = 1000, 1000, 0.01
 ENGINE = "engine=xla"
 
 FIRST_ROW = """\
@@ -135,6 +137,47 @@ def _near_jax() -> None:
     assert worst < 1e-3, f"the losses of both sides differ by {worst:.1e}"
 
 
+@functools.cache
+def _lane_plan(every: int) -> runner.Plan:
+    return plan(linear.CONFIG, ENGINE, f"steps={LANE_STEPS}", f"log={{every: {every}}}")
+
+
+def lanes(every: int) -> Compiled:
+    """Runs `POINTS` points of W1 as lanes in one loop; their rows stay in memory, and they are planned before."""
+    from runner.engine.lanes.execute import run_lanes
+    from runner.engine.lanes.starting import Lane
+    from runner.engine.lanes.translated.trainer import _LaneTrainer
+
+    seconds = 0.0
+
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            nonlocal seconds
+            begun = time.perf_counter()
+            found = method(*given)
+            seconds += time.perf_counter() - begun
+            return found
+
+        return run
+
+    made = _lane_plan(every)
+    points = [Lane(0, rates={"optimizer": 0.001 + 1e-5 * point}) for point in range(POINTS)]
+    with (
+        mock.patch.object(_LaneTrainer, "_built", timed(_LaneTrainer._built)),
+        mock.patch.object(_LaneTrainer, "_compile", timed(_LaneTrainer._compile)),
+    ):
+        ran = run_lanes(made, points, exact=False)
+    assert all(ran.sound)
+    assert len(ran.numbers) == 1 + LANE_STEPS // every
+    return Compiled(seconds)
+
+
+def some_by_hand() -> None:
+    """Runs a fraction of the points, one after another."""
+    for _ in range(round(POINTS * SHARE)):
+        linear.by_hand(LANE_STEPS)
+
+
 def workloads() -> list[Workload]:
     """Returns nothing where JAX is not installed."""
     if importlib.util.find_spec("jax") is None:
@@ -165,6 +208,11 @@ def workloads() -> list[Workload]:
         Workload(name, what, against, ours, theirs, reach=reach, steps=steps, verify=verify, cache="")
         for name, what, against, ours, theirs, reach, steps, verify in loops
     ]
+    for every, reach, log in ((LANE_STEPS, 1 / 3000, "the last row recorded"), (1, 1 / 200, "everything recorded")):
+        what = f"{POINTS:,} points of W1 of {LANE_STEPS:,} steps as lanes, `engine: xla`, {log} in memory"
+        one_by_one = "hand-written loop, one after another"
+        lane = functools.partial(lanes, every)
+        found.append(Workload("W8x", what, one_by_one, lane, some_by_hand, reach, steps=POINTS, cache="", share=SHARE))
     for name, config, reach in (("W1x", linear.CONFIG, 2.5), ("W3x", digits.CONFIG, 3.5)):
         what = f"{config.name}: a process until its first row of `train`, `engine: xla`"
         ours, theirs = (

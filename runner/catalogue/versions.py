@@ -81,7 +81,7 @@ def installed(optimizer: Optimizer) -> Optimizer:
     """
     import torch  # slow, so only for planning, or for an argument that the table lacks
 
-    parameters = {**inspect.signature(getattr(torch.optim, optimizer.class_name)).parameters}
+    parameters = _signature(getattr(torch.optim, optimizer.class_name))
     known = {argument.name for argument in optimizer.arguments} | {*optimizer.refused, "params"}
     kept = [
         replace(argument, default=repr(parameters[argument.name].default))
@@ -90,6 +90,11 @@ def installed(optimizer: Optimizer) -> Optimizer:
     ]
     newer = [_argument(parameter) for name, parameter in parameters.items() if name not in known]
     return replace(optimizer, arguments=(*kept, *(argument for argument in newer if argument)))
+
+
+@cache
+def _signature(optimizer: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(optimizer).parameters
 
 
 def newer_arguments(optimizer: Optimizer) -> tuple[str, ...]:

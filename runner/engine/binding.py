@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from runner.engine.data.batches import Batches
-from runner.engine.rows import Columns
 from runner.engine.state import State
 from runner.language.graph.computation import Computation
 from runner.language.inference.generators import manual_seed
 from runner.optim import AnyStepper
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Evaluate, Evaluation
+from runner.plan.program.instructions import Action, Break, Evaluate, Evaluation
+from runner.plan.rows.layout import Columns, Together, groups_of, joined
 from runner.plan.streams import stream_seed
 
 Defined = Callable[[str], Callable[[Any], Any]]
@@ -28,24 +28,28 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 class Binding:
     """The plan and the state of a run, and the values of its next row."""
 
-    def __init__(self, plan: Plan, state: State, defined: Defined = AS_IT_IS) -> None:
+    def __init__(self, plan: Plan, state: State, defined: Defined = AS_IT_IS, *, groups: bool = False) -> None:
         """Args:
         defined: returns for a metric a function from its value to that of a row.
+        groups: whether rows hold many small tensors of one shape as one, a copy.
         """
         self.plan = plan
         self.defined = defined
         self.state = state
-        self.layout = Columns(plan.columns)
-        self.latest: list[Tensor | None] = [None] * len(plan.columns)  # the current weights and gradients
+        self.layout = Columns(plan.columns, groups_of(plan.columns) if groups and _may_group(plan) else ())
+        places = len(self.layout.apart) + len(self.layout.groups)
+        self.latest: list[Together] = [None] * places  # the current weights and gradients
         self.results = _results(plan)
         self.state_columns: list[tuple[int, str, str]] = []
         for position, column in enumerate(plan.columns):
             if column.role == "state":
                 owner, _, entry = column.name.partition(".")
-                self.state_columns.append((position, owner, entry))
+                self.state_columns.append((self.layout.places[position], owner, entry))
+        groups_made = [Group(self, number) for number in range(len(self.layout.groups))]
+        self._group_of = {name: group for group in groups_made for name in group.columns}
         self.rewrites_gradients = _rewrites_gradients(plan)
         for name, stepper in state.steppers.items():
-            stepper.keep(held for held in plan.optimizers[name].parameters if held in self.layout.positions)
+            stepper.keep(held for held in plan.optimizers[name].parameters if self.position(held) is not None)
         self.capture_weights(state.parameters)
         self.capture_gradients(state.parameters)
         self.capture_state()
@@ -220,22 +224,42 @@ class Binding:
     # the values of the next row
 
     def position(self, column: str) -> int | None:
-        """The position of a column in a row; None if it is not logged."""
-        return self.layout.positions.get(column)
+        """The place of a column in what a row holds; None if it is not logged, or held in a group."""
+        position = self.layout.positions.get(column)
+        return None if position is None else self.layout.places.get(position)
+
+    def groups_with(self, columns: Iterable[str]) -> list[Group]:
+        """The groups that have some of these columns."""
+        return list(dict.fromkeys(self._group_of[name] for name in columns if name in self._group_of))
+
+    def records(self, column: str) -> bool:
+        """Whether rows have a column."""
+        return column in self.layout.positions
+
+    def recorded(self, column: str) -> Tensor | None:
+        """The value of a column in the latest row; None if it has none."""
+        return self.layout.value(tuple(self.latest), self.layout.positions[column])
 
     def capture_weights(self, parameters: Mapping[str, Parameter]) -> None:
-        """Put the weights of these parameters into later rows, without a copy: nothing may write them again."""
+        """Put the weights of these parameters into later rows.
+
+        Those apart are not copied: nothing may write them again.
+        """
         for name, parameter in parameters.items():
             position = self.position(name)
             if position is not None:
                 self.latest[position] = parameter.detach()
+        for group in self.groups_with(parameters):
+            self.latest[group.place] = group.take()
 
     def capture_gradients(self, parameters: Mapping[str, Parameter]) -> None:
-        """Put the gradients of these parameters into later rows, without a copy: nothing may write them again."""
+        """Put the gradients of these parameters into later rows, as `capture_weights` does."""
         for name, parameter in parameters.items():
             position = self.position(name + ".grad")
             if position is not None:
                 self.latest[position] = parameter.grad
+        for group in self.groups_with(f"{name}.grad" for name in parameters):
+            self.latest[group.place] = group.take()
 
     def capture_state(self) -> None:
         """Put copies of the optimizer state into later rows."""
@@ -244,6 +268,45 @@ class Binding:
                 if stepper.holds(name):
                     value = stepper.state(name).get(entry)
                     self.latest[position] = value.detach().clone() if isinstance(value, Tensor) else None
+
+
+class Group:
+    """Weights or gradients that rows hold as one tensor.
+
+    Attributes:
+        columns: their names.
+        place: where a row holds them.
+        take: copies the current ones: `Together`, of weights always a tensor.
+    """
+
+    __slots__ = ("columns", "place", "take")
+
+    def __init__(self, binding: Binding, number: int) -> None:
+        layout, parameters = binding.layout, binding.state.parameters
+        members = [layout.columns[position] for position in layout.groups[number]]
+        self.columns = tuple(column.name for column in members)
+        self.place = layout.place_of_group(number)
+        weights = [parameters[name.removesuffix(".grad")] for name in self.columns]
+        self.take: Callable[[], Any] = _taking(weights, of_gradients=members[0].role == "gradient")
+
+
+def _taking(parameters: Sequence[Parameter], *, of_gradients: bool) -> Callable[[], Together]:
+    """A function that copies the current weights or gradients of some parameters into one tensor."""
+
+    def gradients() -> Together:
+        return joined([parameter.grad for parameter in parameters])
+
+    def weights() -> Together:
+        with torch.no_grad():
+            return torch.stack(parameters)  # type: ignore[arg-type]
+
+    return gradients if of_gradients else weights
+
+
+def _may_group(plan: Plan) -> bool:
+    """Whether rows may hold tensors in groups: on the CPU, unless a checkpoint may have rows that are withheld."""
+    withholds = plan.log.every > 1 and any(isinstance(instruction, Break) for instruction in plan.program)
+    return plan.device == "cpu" and not withholds
 
 
 def _results(plan: Plan) -> frozenset[str]:

@@ -13,9 +13,9 @@ from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
 from runner.engine.rows import AnyRows, Row
 from runner.engine.session import KEPT, SaveCheckpoint, Session, open_session
-from runner.engine.state import State, Values, Withheld, initial_state
+from runner.engine.state import State, Withheld, initial_state
 from runner.engine.steps import steps
-from runner.engine.steps.following import is_exhausted, starting_again
+from runner.engine.steps.following import conclude, is_exhausted, starting_again
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
 from runner.errors import RunError
@@ -23,6 +23,7 @@ from runner.language.inference.generators import left_alone
 from runner.plan.determinism import deterministic
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Break, Instruction, LoopEnd, LoopStart, When
+from runner.plan.rows.layout import Held, copied
 
 Jump = Callable[[int], int]
 """The start or end of a loop: takes its own position, and returns the next one."""
@@ -33,6 +34,9 @@ Bound = tuple[Callable[..., Any], Action | None]
 Bind = Callable[[Session, int, Action], Run]
 """Binds the step at a position of the program."""
 
+BindJump = Callable[[Session, int, LoopStart | LoopEnd | Break], Jump]
+"""Binds the jump at a position of the program."""
+
 Several = Mapping[int, Callable[[], Iterator[AnyRows]]]
 """Functions by position. Each runs several steps at once, yields their rows, and moves the state past them."""
 
@@ -40,6 +44,17 @@ Several = Mapping[int, Callable[[], Iterator[AnyRows]]]
 def bind_step(session: Session, position: int, action: Action) -> Run:
     """Bind a step as the eager engine runs it."""
     return steps.bind(session, action.argument, action.loops, position)
+
+
+def bind_jump(session: Session, position: int, instruction: LoopStart | LoopEnd | Break) -> Jump:
+    """Bind the start or end of a loop, or what leaves it, as the eager engine runs it."""
+    match instruction:
+        case LoopStart():
+            return _enter(session.binding, instruction)
+        case LoopEnd():
+            return _again(session.binding, instruction)
+        case Break():
+            return _leave(session, position, instruction)
 
 
 def execute(
@@ -50,6 +65,8 @@ def execute(
     shared: bool = False,
     watch: Watch | None = None,
     bind: Bind = bind_step,
+    jump: BindJump = bind_jump,
+    groups: bool = False,
 ) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
@@ -61,12 +78,16 @@ def execute(
             readers that do not write; the run never writes the tensors of a row.
         watch: watches over `state`; by default it reports as Python warnings.
         bind: binds a step to the tensors of the run.
+        jump: binds the start or end of a loop, or what leaves it.
+        groups: whether rows hold many small tensors of one shape as one; `bind` must not read what rows hold.
     Raises:
         RunError: a step fails, or makes something non-finite, after its row is yielded. The problem has the place
             in the config.
         ExpectationError: a value differs from what an `expect` step says.
     """
-    rows = execute_several(plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind)
+    rows = execute_several(
+        plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, jump=jump, groups=groups
+    )
     return cast(Iterator[Row], rows)
 
 
@@ -78,7 +99,9 @@ def execute_several(
     shared: bool = False,
     watch: Watch | None = None,
     bind: Bind = bind_step,
+    jump: BindJump = bind_jump,
     several: Several = MappingProxyType({}),
+    groups: bool = False,
 ) -> Iterator[AnyRows]:
     """Run a plan as `execute` does; some steps run several at a time, and may yield their rows together.
 
@@ -86,9 +109,9 @@ def execute_several(
         several: steps that run several at a time; read after all steps are bound.
     """
     state = initial_state(plan) if state is None else state
-    session = open_session(plan, state, checkpoint=checkpoint, watch=watch)
-    program = [_bind(session, position, instruction, bind) for position, instruction in enumerate(plan.program)]
-    row = _making_rows(session.binding, shared=shared)
+    session = open_session(plan, state, checkpoint=checkpoint, watch=watch, groups=groups)
+    program = [_bind(session, position, each, bind, jump) for position, each in enumerate(plan.program)]
+    row = making_rows(session.binding, shared=shared)
     if state.row == 0:
         session.watch.start()
         yield _first_row(session.binding, shared=shared)
@@ -99,7 +122,7 @@ def execute_several(
 
 
 def _steps(
-    session: Session, program: Sequence[Bound], several: Several, row: Callable[[Action, Values], Row]
+    session: Session, program: Sequence[Bound], several: Several, row: Callable[[Action, Held], Row]
 ) -> Iterator[AnyRows]:
     """Runs the program from the position of the state, and yields the row of each step."""
     plan, state, watch = session.binding.plan, session.binding.state, session.watch
@@ -129,6 +152,7 @@ def _steps(
                 break
         watch.settle()
         session.health.conclude()
+        conclude(session)
         if watch.failure is not None:
             raise RunError(watch.failure)
     except FAULTS as error:
@@ -142,11 +166,11 @@ def _first_row(binding: Binding, *, shared: bool) -> Row:
     return Row(0, "start", "start", 1, binding.layout, values if shared else copied(values))
 
 
-def _making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Values], Row]:
+def making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Held], Row]:
     """Returns a function that makes the row of a step from its values, and counts it."""
     state, layout, iterations = binding.state, binding.layout, binding.state.iterations
 
-    def row(action: Action, values: Values) -> Row:
+    def row(action: Action, values: Held) -> Row:
         number = state.row
         state.row = number + 1
         loops = action.loops
@@ -159,7 +183,7 @@ def _making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Values]
     return row
 
 
-def _last_rows(plan: Plan, last: list[Withheld], row: Callable[[Action, Values], Row]) -> Iterator[Row]:
+def _last_rows(plan: Plan, last: list[Withheld], row: Callable[[Action, Held], Row]) -> Iterator[Row]:
     """Yields the last rows of a loop that ended early, and removes them from `last`."""
     while last:
         position, values = last.pop(0)
@@ -168,20 +192,12 @@ def _last_rows(plan: Plan, last: list[Withheld], row: Callable[[Action, Values],
         yield row(action, values)
 
 
-def copied(values: Values) -> Values:
-    """Copies of the values of a row."""
-    return tuple(None if value is None else value.clone() for value in values)
-
-
-def _bind(session: Session, position: int, instruction: Instruction, bind: Bind) -> Bound:
-    binding = session.binding
+def _bind(session: Session, position: int, instruction: Instruction, bind: Bind, jump: BindJump) -> Bound:
     match instruction:
-        case LoopStart():
-            return _keeping(session, position, _enter(binding, instruction)), None
-        case LoopEnd():
-            return _keeping(session, position, _again(binding, instruction)), None
+        case LoopStart() | LoopEnd():
+            return _keeping(session, position, jump(session, position, instruction)), None
         case Break():
-            return _leave(session, position, instruction), None
+            return jump(session, position, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
 
@@ -320,7 +336,7 @@ def _every_row(session: Session, run: Run, position: int, action: Action) -> Run
     stops = any(isinstance(item, Break) and item.loops[-1] == loop for item in program)
     withheld, watch = binding.state.withheld, session.watch
 
-    def kept() -> Values | None:
+    def kept() -> Held | None:
         values = run()
         iteration = iterations[loop]
         if iteration % every == 0 or iteration == times or watch.failure is not None:
@@ -328,7 +344,7 @@ def _every_row(session: Session, run: Run, position: int, action: Action) -> Run
         if stops and values is not None:
             if loop not in withheld or withheld[loop][0] != iteration:
                 withheld[loop] = (iteration, [])
-            withheld[loop][1].append((position, values))
+            withheld[loop][1].append((position, binding.layout.values(values)))  # without groups: `_may_group`
         return None
 
     return kept
@@ -353,7 +369,7 @@ def _if_due(run: Run, due: Callable[[], bool]) -> Run:
 
 
 def _with_gradients(run: Run) -> Run:
-    def enabled() -> Values | None:
+    def enabled() -> Held | None:
         with torch.enable_grad():
             return run()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
@@ -40,7 +41,7 @@ def execute(
     """
     given = {"checkpoint": checkpoint, "shared": shared, "watch": watch}
     several = {"compiling": compiling, "by_row": by_row}
-    return cast(Iterator[Row], _ENGINES[plan.config.engine](plan, state, given, several))
+    return cast(Iterator[Row], _run(plan, state, given, several))
 
 
 def execute_together(
@@ -56,15 +57,35 @@ def execute_together(
     When it is yielded, `state` is the state after the last of its rows.
     """
     given = {"checkpoint": checkpoint, "shared": True, "watch": watch}
-    return _ENGINES[plan.config.engine](plan, state, given, {"compiling": compiling, "together": True})
+    return _run(plan, state, given, {"compiling": compiling, "together": True})
 
 
 Given = Mapping[str, Any]
 """Keyword arguments: those that every engine takes, and those of engines that run several steps at once."""
 
 
+def _run(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:
+    return _collecting_new_objects(_ENGINES[plan.config.engine](plan, state, given, several))
+
+
+def _collecting_new_objects(rows: Iterator[AnyRows]) -> Iterator[AnyRows]:
+    """Yields the rows. Until the last, garbage collection passes over the objects that existed before the first.
+
+    Rows are many objects, so Python would look at all others again and again: a notebook may have millions. Nothing
+    changes where the caller has turned garbage collection off, or has frozen objects itself.
+    """
+    if not gc.isenabled() or gc.get_freeze_count():
+        yield from rows
+        return
+    gc.freeze()
+    try:
+        yield from rows
+    finally:
+        gc.unfreeze()
+
+
 def _eager(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:
-    return eager.execute(plan, state, **given)
+    return eager.execute(plan, state, groups=True, **given)
 
 
 def _compiled(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:

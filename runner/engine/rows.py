@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from runner.errors import did_you_mean
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns, Held, Values
 from runner.text import Table, html_tables, text_tables
 
 LARGEST_WHOLE = 64
 """The most elements of a tensor that is shown whole."""
-
-Values = tuple[Tensor | None, ...]
 
 Path = tuple[str, str]
 """The path of a step in a loop: the text before the iteration of the loop, and the text after it."""
 
 Compiling = Callable[[str, float | None], None]
 """Called as each compilation begins, with the path of the step, and as it ends, with its seconds."""
-
-
-class Columns:
-    """The columns of a run, and the position of each in the values of a row."""
-
-    __slots__ = ("columns", "positions")
-
-    def __init__(self, columns: tuple[Column, ...]) -> None:
-        self.columns = columns
-        self.positions: Mapping[str, int] = {column.name: position for position, column in enumerate(columns)}
-
-    def position(self, name: str) -> int:
-        """The position of `name` in the values of a row.
-
-        Raises:
-            KeyError: there is no such column; the nearest name is suggested.
-        """
-        try:
-            return self.positions[name]
-        except KeyError:
-            hint = did_you_mean(name, self.positions, f"columns are {', '.join(self.positions)}")
-            raise KeyError(f"no column `{name}`; {hint}") from None
 
 
 class Block:
@@ -96,8 +72,12 @@ class Read:
     def value(self, position: int, place: int) -> Tensor | None:
         """The value of one column in one row."""
         group, index = divmod(place, SPLIT_ROWS)
-        split = self._split[position].get(group)
-        return (self._splitting(position, group) if split is None else split)[index]
+        split = self._split[position]
+        if group in split:
+            return (split[group] or self._splitting(position, group))[index]
+        split[group] = ()  # a second row of the group splits it: a single one costs less alone
+        column, present = self.between(position, place, place + 1)
+        return column[0] if present is None or bool(present[0]) else None
 
     def between(self, position: int, start: int, stop: int) -> tuple[Tensor | list[Tensor | None], Tensor | None]:
         """A column of the rows from `start` to before `stop`, and which of them have a value."""
@@ -120,7 +100,7 @@ class Row:
     They are None if this step did not compute the value, or if the gradient does not exist.
     """
 
-    __slots__ = ("_read", "_values", "block", "iteration", "layout", "number", "path", "place", "step")
+    __slots__ = ("_read", "_values", "block", "held", "iteration", "layout", "number", "path", "place", "step")
 
     def __init__(
         self,
@@ -129,7 +109,7 @@ class Row:
         path: str,
         iteration: int,
         layout: Columns,
-        values: Values | None,
+        held: Held | None,
         block: Block | None = None,
         place: int = 0,
         read: Read | None = None,
@@ -139,18 +119,22 @@ class Row:
         self.path = path  # "repeat[12].2.train"
         self.iteration = iteration  # of the innermost loop, from 1
         self.layout = layout
-        self._values = values
-        self.block = block  # contains the values, at `place`, if `_values` does not
+        self.held = held  # the values as the layout has them
+        self.block = block  # contains the values, at `place`, if `held` does not
         self.place = place
         self._read = read  # contains the values, at `place`, if neither of both does
+        self._values: Values | None = None
 
     @property
     def values(self) -> Values:
         """The values of all columns, aligned with `layout.columns`."""
         if self._values is None:
-            held = self._read or self.block
-            assert held is not None
-            self._values = held.values(self.place)
+            if self.held is not None:
+                self._values = self.layout.values(self.held)
+            else:
+                contained = self._read or self.block
+                assert contained is not None
+                self._values = contained.values(self.place)
         return self._values
 
     @property
@@ -163,14 +147,13 @@ class Row:
         return self.layout.columns
 
     def has(self, position: int) -> bool:
-        """Whether a column has a value. It splits no block into rows, so that it costs little."""
-        values = self._values
+        """Whether a column has a value. It splits no block and no group of columns, so that it costs little."""
         if self._read is not None:
             return self._read.value(position, self.place) is not None
-        if values is None:
+        if self.held is None:
             assert self.block is not None
             return self.block.columns[position] is not None
-        return values[position] is not None
+        return self.layout.has(self.held, position)
 
     def __getitem__(self, name: str) -> Tensor | None:
         position = self.layout.position(name)

@@ -39,16 +39,22 @@ class Session:
 
 
 def open_session(
-    plan: Plan, state: State, *, checkpoint: SaveCheckpoint | None = None, watch: Watch | None = None
+    plan: Plan,
+    state: State,
+    *,
+    checkpoint: SaveCheckpoint | None = None,
+    watch: Watch | None = None,
+    groups: bool = False,
 ) -> Session:
     """Returns a session for the tensors of `state`.
 
     Args:
         checkpoint: called by `checkpoint` steps.
         watch: checks `state`; by default it reports as Python warnings.
+        groups: whether rows hold many small tensors of one shape as one.
     """
     watch = Watch(plan, state) if watch is None else watch
-    binding = Binding(plan, state, Undefined(plan, state, watch.report).without)
+    binding = Binding(plan, state, Undefined(plan, state, watch.report).without, groups=groups)
     health = Health(plan, state, watch.report)
     return Session(binding, watch, health, checkpoint or _saves_nothing, last_loop(plan.program))
 

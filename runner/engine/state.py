@@ -37,12 +37,12 @@ from runner.plan.data.files import ArrayFile, FileFault, read, text_read_once
 from runner.plan.data.sources import columns_read
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import LoopStart, followed_by
+from runner.plan.rows.layout import Values
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.from_run_state import Kept
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed_value, initial_values
 
-Values = tuple[Tensor | None, ...]
 Withheld = tuple[int, Values]
 """A step's position in the program, and its row, which the log keeps only if the iteration is the last one."""
 
@@ -190,7 +190,7 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
         state.loss_scale = LossScale(first, torch.zeros((), dtype=torch.int32, device=plan.device))
     for name, optimizer in plan.optimizers.items():
         state.schedules[name] = tuple(
-            Schedule(group, option, _at_step(plan, state, optimizer, option, value))
+            Schedule(group, option, at_step(plan, state, optimizer, option, value))
             for group, option, value in optimizer.scheduled()
         )
     return state
@@ -232,7 +232,7 @@ def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> R
     return RunError(place(plan.config.document, path, LanguageError(torch_message(error), None, *found)))
 
 
-def _at_step(plan: Plan, state: State, optimizer: OptimizerPlan, name: str, option: Option) -> Callable[[int], Any]:
+def at_step(plan: Plan, state: State, optimizer: OptimizerPlan, name: str, option: Option) -> Callable[[int], Any]:
     """An option as a function of `t`; its expressions are compiled once."""
     compiled: dict[Scheduled, Callable[[int], Scalar]] = {}
     for element in elements(option):

@@ -75,11 +75,11 @@ def _texts(values: Iterable[Any]) -> Iterator[str]:
             yield from _texts(value)
 
 
-def _names(text: str) -> set[str]:
+def _names(text: str) -> frozenset[str]:
     try:
         return names_in(text)
     except LanguageError:  # reported where the expression is compiled
-        return set()
+        return frozenset()
 
 
 def _names_in_rule(rule: RuleDeclaration) -> set[str]:

@@ -42,15 +42,18 @@ PIECE = 1 << 16
 Key = TypeVar("Key")
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Options = Mapping[str, Any]
-Replace = Callable[[Options, Tensors, Tensors, Sequence[Tensors], int], Tensors]
-"""Maps `(options, weights, gradients, entries, t)` to new weights; writes the state `entries` in place."""
+Replace = Callable[[Options, Tensors, Tensors, Sequence[Tensors], bool], Tensors]
+"""Maps `(options, weights, gradients, entries, out_of_place)` to the next weights, which are new tensors or written in
+place; writes the state `entries` in place."""
 
 Write = Callable[[Options, Tensor, Tensor, Sequence[Tensor], int, bool], Tensor]
 """As `Replace` for one tensor, with a flag for whether the new weights are a new tensor, or written in place."""
 
 
-def sgd(options: Options, weights: Tensors, gradients: Tensors, entries: Sequence[Tensors], t: int) -> Tensors:
-    """New weights as in the documentation of `torch.optim.SGD`; `entries` are the momentum buffers, if any."""
+def sgd(
+    options: Options, weights: Tensors, gradients: Tensors, entries: Sequence[Tensors], out_of_place: bool
+) -> Tensors:
+    """The next weights as in the documentation of `torch.optim.SGD`; `entries` are the momentum buffers, if any."""
     if options["maximize"]:
         gradients = torch._foreach_neg(gradients)
     if options["weight_decay"] != 0:
@@ -61,6 +64,9 @@ def sgd(options: Options, weights: Tensors, gradients: Tensors, entries: Sequenc
         torch._foreach_mul_(buffers, momentum)
         torch._foreach_add_(buffers, gradients, alpha=1 - options["dampening"])
         gradients = torch._foreach_add(gradients, buffers, alpha=momentum) if options["nesterov"] else buffers
+    if not out_of_place:
+        torch._foreach_add_(weights, gradients, alpha=-options["lr"])
+        return weights
     updated: Tensors = torch._foreach_add(weights, gradients, alpha=-options["lr"])
     return updated
 
@@ -128,19 +134,25 @@ class Subgroup:
 
 
 class Replacing:
-    """Computes new tensors as the new weights, for all parameters at once."""
+    """Updates all parameters at once, each a tensor of its own: a new one, or in place if steps may write there."""
 
-    __slots__ = ("_before", "_entries", "_options", "_parameters", "_replace", "_weights")
+    __slots__ = ("_before", "_entries", "_options", "_parameters", "_preserved", "_replace", "_weights")
 
     def __init__(self, replace: Replace, subgroup: Subgroup, entries: Sequence[Tensors]) -> None:
         self._replace = replace
         self._options = subgroup.options
         self._parameters = subgroup.parameters
+        self._preserved = subgroup.preserved
         self._entries = entries
         self._weights: Tensors = ()
         self._before: Tensors = ()
 
     def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
+        if not self._preserved:
+            self._before = [parameter.detach().clone() for parameter in self._parameters] if remembers else ()
+            with torch.no_grad():
+                self._replace(self._options, self._parameters, gradients, self._entries, False)  # type: ignore[arg-type]
+            return
         parameters, weights = self._parameters, self._weights
         for parameter, weight in zip(parameters, weights, strict=False):
             if weight.data_ptr() != parameter.data_ptr():  # other code has replaced the weight
@@ -149,7 +161,7 @@ class Replacing:
         if not weights:
             weights = [parameter.detach() for parameter in parameters]
         self._before = weights if remembers else ()
-        self._weights = updated = self._replace(self._options, weights, gradients, self._entries, t)
+        self._weights = updated = self._replace(self._options, weights, gradients, self._entries, True)
         for parameter, weight in zip(parameters, updated, strict=True):
             parameter.data = weight
 
@@ -396,7 +408,10 @@ def _subgroups(kind: type[Optimizer], group: Options, preserved: Set[Parameter])
         return None
     fit = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
     if kind is SGD:
-        return [Subgroup(Replacing, group, parameters, preserved=True)] if fit or len(parameters) == 1 else None
+        if not fit:
+            return [Subgroup(Replacing, group, parameters, preserved=True)] if len(parameters) == 1 else None
+        both = _divided(parameters, preserved.__contains__)
+        return [Subgroup(Replacing, group, alike, is_preserved) for is_preserved, alike in both.items()]
     if not all(parameter.is_contiguous() for parameter in parameters):
         return None
     small = [parameter for parameter in parameters if fit or parameter.nbytes <= SMALL_BYTES]

@@ -160,8 +160,24 @@ class Manifest:
         self._write()
 
     def _write(self, *, synced: bool = True) -> None:
-        text = json.dumps(self.content, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self._path, text.encode(), synced=synced)
+        write_atomically(self._path, manifest_text(self.content).encode(), synced=synced)
+
+
+def manifest_text(content: Mapping[str, Any]) -> str:
+    """The JSON of a manifest: each key, and each entry of a list or mapping, has a line of its own."""
+    lines = (f"  {_json(key)}: {_entries(value)}" for key, value in content.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _entries(value: Any) -> str:
+    if not isinstance(value, Mapping | list) or not value:
+        return _json(value)
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(f"    {_json(each)}" for each in value) + "\n  ]"
+    return "{\n" + ",\n".join(f"    {_json(key)}: {_json(each)}" for key, each in value.items()) + "\n  }"
+
+
+_json = json.JSONEncoder(ensure_ascii=False).encode  # with `indent`, Python would write it, not C
 
 
 def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from runner.config.files.run_paths import (
     resolved_sweep,
 )
 from runner.config.files.safe_files import Folder
-from runner.engine.rows import Columns, Row
+from runner.engine.rows import Row
 from runner.errors import Problem, UsageError, did_you_mean, nearest
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns
 from runner.record.manifest import hint_about, read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import LABELS, Span, check_columns, parts_of
@@ -232,9 +233,9 @@ class Run(Shown):
         """All rows as one Arrow table, as they are stored."""
         import pyarrow
 
-        from runner.record.rows.arrow import schema_of
+        from runner.record.rows.arrow import empty_table
 
-        empty = schema_of([stored_column(column) for column in self.columns]).empty_table()
+        empty = empty_table([stored_column(column) for column in self.columns])
         return pyarrow.concat_tables([*(part.read(lambda table: table) for part in self.parts), empty])
 
     def to_pandas(self) -> pandas.DataFrame:

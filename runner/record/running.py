@@ -16,16 +16,18 @@ from runner.engine import Compiling, execute, execute_together, initial_state
 from runner.engine.rows import AnyRows, Rows
 from runner.engine.session import SaveCheckpoint
 from runner.engine.state import State
+from runner.engine.watch.warned import torch_warnings_placed
 from runner.engine.watch.watch import Watch, report_as_warning
 from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.plan.tensors.run_files import BEST, BEST_FILE, LAST
+from runner.record.checkpoints.carried import carry_checkpoints, keep_checkpoints
 from runner.record.checkpoints.config_fields import config_fields
 from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
-from runner.record.checkpoints.weights import copy_best_weights, save_weights
+from runner.record.checkpoints.weights import save_weights
 from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
@@ -112,8 +114,8 @@ def run_recorded(
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
     if earlier is not None:
+        carry_checkpoints(plan, state, earlier.run.path, directory, earlier.field)
         load_checkpoint(plan, state, earlier.checkpoint, grown=earlier.field)
-        copy_best_weights(earlier.run.path, earlier.rows, directory)
     recorded = None if resumption is None else resumption.recorded
     files = data_files(plan.files)
     plan = _as_recorded(plan, files)
@@ -124,7 +126,8 @@ def run_recorded(
     with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer, copied) as record:
         for problem in state.warnings:
             record.warn(problem.render())
-        watch = Watch(plan, state, _recording_warnings(record))
+        report = _recording_warnings(record)
+        watch = Watch(plan, state, report)
         save = _saving_state(plan, state, directory, watch, record)
         finish = _finishing(plan, state, directory, record)
         measure = _recording_compilations(record, compiling)
@@ -139,7 +142,7 @@ def run_recorded(
         if checkpoint_every is not None or stop is not None:
             rows = _saving(rows, save, checkpoint_every, stop, finish)
         try:
-            with digesting(files, record.digest), limited_data(plan.memory):
+            with digesting(files, record.digest), limited_data(plan.memory), torch_warnings_placed(plan, report):
                 _write(rows, record, see)
         except ExpectationError:  # the step changed nothing: the weights are those of the last row
             finish()
@@ -175,6 +178,8 @@ def _saving_state(plan: Plan, state: State, directory: Path, watch: Watch, recor
             record.flush()
             if tag == BEST and plan.config.log.weights:  # first: a run that resumes from the checkpoint has them
                 save_weights(plan, state, directory, BEST_FILE)
+            if tag == LAST:
+                keep_checkpoints(plan, directory)
             save_checkpoint(plan, state, directory, tag)
 
     return save

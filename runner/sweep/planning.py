@@ -274,10 +274,15 @@ def _objective(config: Config, plan: Plan, points: Sequence[Point]) -> Objective
         raise ConfigError(document.problem(("sweep", "objective", key), message, hint))
     paths = dict.fromkeys(path for point in points for path in point.values)
     never = never_measured(plan.program).get(objective.column)
-    if never is not None and not any(path.partition(".")[0] == "steps" for path in paths):
-        when = f"its step runs every {never.every:,} iterations, and its loop has {never.times:,}"
+    may_vary = varying(config, plan)
+    if never is not None and all(map(may_vary.has, paths)):  # no axis changes the steps
+        if never.condition is not None:
+            when, hint = "the condition of its step is never true", "correct the condition"
+        else:
+            when = f"its step runs every {never.every:,} iterations, and its loop has {never.times:,}"
+            hint = f"write `every: {never.times}` or less in `evaluate: {objective.column.partition('.')[0]}`"
         message = f"no point measures `{objective.column}`: {when}"
-        raise ConfigError(document.problem(("sweep", "objective", key), message, never.hint))
+        raise ConfigError(document.problem(("sweep", "objective", key), message, hint))
     names = {name for path in paths for name in (path, path.rpartition(".")[2])}
     for name in objective.mean_over:
         if name not in names:

@@ -294,7 +294,7 @@ def grouping_of(plan: SweepPlan, how: How) -> Grouping:
     """How the points of a sweep are grouped into chunks of lanes."""
     alone = OFF if how.lanes == "off" else None
     room = room_of(plan.first)
-    return Grouping(plan.base, plan.first, how.allowed, how.limits, how.jobs, room, alone)
+    return Grouping(plan.base, plan.first, how.allowed, how.limits, how.jobs, room, alone, how.lanes != "close")
 
 
 def cannot_write(directory: Path, error: OSError) -> RunError:

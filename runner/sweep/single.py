@@ -13,14 +13,15 @@ import torch
 
 from runner.config import Config, overridden
 from runner.engine import execute, initial_state
-from runner.engine.rows import Columns, Row
+from runner.engine.rows import Row
 from runner.engine.state import State
 from runner.engine.watch.watch import Watch
 from runner.errors import SteprunError
 from runner.plan import Plan, PlanLimits, compile
 from runner.plan.memory import limited_data
 from runner.plan.rows.columns import Column
-from runner.record.rows.arrow import schema_of, table_of
+from runner.plan.rows.layout import Columns
+from runner.record.rows.arrow import empty_table, schema_of, table_of
 from runner.record.rows.batch import blank_of, pack
 from runner.record.rows.storage import StoredColumn, stored_column
 from runner.sweep.points.outcome import Outcome
@@ -87,7 +88,7 @@ class _Running:
         self.state = initial_state(plan)
         self.kept = Kept()
         self.columns = [stored_column(column) for column in plan.columns]
-        self.table = schema_of(self.columns).empty_table()
+        self.table = empty_table(self.columns)
         self._work = work
         if task.state is not None:
             go_on(plan, self.state, *load_state(work.directory, task.state, task.identity))

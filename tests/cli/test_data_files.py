@@ -77,6 +77,25 @@ def test_the_columns_are_described_as_pandas_does(tmp_path: Path, kind: str) -> 
     assert columns["color"]["distinct"] == WINE["color"].nunique()
 
 
+LARGE = [2**53 + 1, None, 2**53 + 3, -(2**62) - 1]
+
+
+@over("kind", ["blank", "text", "parquet"])
+def test_large_integers_beside_missing_cells_are_shown_as_they_are(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "d.csv"
+    if "parquet" in kind:
+        path = tmp_path / "d.parquet"
+        pandas.DataFrame({"a": pandas.array(LARGE, dtype="Int64")}).to_parquet(path, row_group_size=2)
+    else:
+        missing = "" if kind == "blank" else "NA"
+        path.write_text("a,b\n" + "".join(f"{missing if cell is None else cell},0\n" for cell in LARGE))
+    column = json.loads(called(str(path), "--json"))["columns"][0]
+    numbers = [cell for cell in LARGE if cell is not None]
+    assert (column["kind"], column["missing"]) == ("integers", 1)
+    assert (column["least"], column["largest"]) == (min(numbers), max(numbers))
+    assert str(max(numbers)) in called(str(path))
+
+
 @over("kind", KINDS)
 def test_the_block_can_be_pasted(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind)
@@ -147,7 +166,7 @@ def test_a_column_that_changes_its_kind_in_a_later_part_is_described_as_a_whole(
     assert described == {
         "late_float": ("numbers", 0, 1.0, 4.5),
         "late_text": ("text", 0, 1, 3),
-        "late_missing": ("numbers", 1, 1.0, 4.0),
+        "late_missing": ("integers", 1, 1, 4),
         "booleans": ("numbers", 1, 0.0, 1.0),
         "mixed": ("text", 0, 1, 2),
         "large": ("numbers", 0, 0.5, 9007199254740993),

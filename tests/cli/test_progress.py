@@ -15,8 +15,9 @@ from torch import Tensor
 
 from runner.cli.output.bar import Bar, clock_time, readable_rate
 from runner.cli.output.progress import INTERVAL, PATIENCE, Progress, can_draw, compile_progress
-from runner.engine.rows import Columns, Row
+from runner.engine.rows import Row
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns
 from runner.record.display.whole_rows import RowPrinter
 
 LAYOUT = Columns((Column("loss", "value", torch.float32, ()), Column("w", "weight", torch.float32, ())))

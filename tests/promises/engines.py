@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy
@@ -17,6 +18,13 @@ ENGINES = (
         marks=[
             pytest.mark.slow,
             pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),  # torch's
+        ],
+    ),
+    pytest.param(
+        "xla",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX"),
         ],
     ),
 )
@@ -48,6 +56,14 @@ def written(folder: Path, engine: str, text: str = CONFIG) -> Path:
     path = folder / f"{engine}.yaml"
     path.write_text(f"engine: {engine}\n{text}", encoding="utf-8")
     return path
+
+
+def shorten_regions(patch: pytest.MonkeyPatch, engine: str) -> None:
+    """Regions of eight iterations."""
+    if engine == "compile":
+        patch.setattr("runner.engine.compiled.machine_code.LONGEST", 8)
+    if engine == "xla":
+        patch.setattr("runner.engine.xla.translated.MOST_AT_ONCE", 8)
 
 
 def rows(path: Path) -> list[Row]:

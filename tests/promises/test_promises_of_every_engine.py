@@ -15,7 +15,6 @@ from torch.nn import Parameter
 
 import runner
 from runner.engine import initial_state
-from runner.engine.compiled import library
 from runner.engine.data.orders import order
 from runner.engine.rows import Row
 from runner.record.directory import create_run_directory
@@ -24,19 +23,19 @@ from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.engine.running import same
 from tests.forking import fork
-from tests.promises.engines import CONFIG, ENGINES, ROWS, points, rows, written
+from tests.promises.engines import CONFIG, ENGINES, ROWS, points, rows, shorten_regions, written
 from tests.promises.test_promise_3_same_file_same_numbers import digest
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
 
-TOLERANCES = {"eager": (0.0, 0.0), "compile": (6.5e-6, 5e-5)}
+TOLERANCES = {"eager": (0.0, 0.0), "compile": (6.5e-6, 5e-5), "xla": (6.5e-6, 5e-5)}
 """Relative and absolute; of a compiled engine those of `torch.testing`, times five for compounding."""
 
 
 @pytest.fixture(autouse=True)
-def short_regions(monkeypatch: pytest.MonkeyPatch, inductor_cache: Path) -> None:
+def short_regions(engine: str, monkeypatch: pytest.MonkeyPatch, inductor_cache: Path) -> None:
     """Regions of eight iterations."""
-    monkeypatch.setattr(library, "LONGEST", 8)
+    shorten_regions(monkeypatch, engine)
 
 
 def test_1_the_numbers_are_those_of_the_computation_written_by_hand(engine: str, tmp_path: Path) -> None:
@@ -79,13 +78,26 @@ def test_2_watching_changes_nothing(engine: str, tmp_path: Path) -> None:
 def test_3_another_process_gives_the_same_bits(engine: str, tmp_path: Path) -> None:
     path = written(tmp_path, engine)
     program = (
-        "import sys; from pathlib import Path; from runner.engine.compiled import library; library.LONGEST = 8; "
-        f"from {digest.__module__} import digest; from {rows.__module__} import rows; "
-        "print(digest(rows(Path(sys.argv[1]))))"
+        "import sys; from pathlib import Path; import pytest; "
+        f"from {digest.__module__} import digest; from {rows.__module__} import rows, shorten_regions; "
+        "shorten_regions(pytest.MonkeyPatch(), sys.argv[2]); print(digest(rows(Path(sys.argv[1]))))"
     )
-    command = [sys.executable, "-c", program, str(path)]
+    command = [sys.executable, "-c", program, str(path), engine]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
     assert done.stdout.strip() == digest(rows(path))
+
+
+KILLED = """\
+import os, signal, sys
+from pathlib import Path
+import pytest
+import runner
+from runner.record.running import run_recorded
+from tests.promises.engines import shorten_regions
+shorten_regions(pytest.MonkeyPatch(), "xla")
+see = lambda row: os.kill(os.getpid(), signal.SIGKILL) if row.number == 21 else None
+run_recorded(runner.compile(runner.load(sys.argv[1])), Path(sys.argv[2]), see=see, checkpoint_every=7)
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
@@ -99,14 +111,19 @@ def test_6_a_run_that_is_killed_resumes_to_the_bits_of_another(engine: str, tmp_
         if row.number == 21:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    child = fork()
-    if child == 0:
-        try:
-            run_recorded(plan, directory, see=see, checkpoint_every=7)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    if engine == "xla":  # JAX has threads, and does not work in a fork
+        command = [sys.executable, "-c", KILLED, str(path), str(directory)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    else:
+        child = fork()
+        if child == 0:
+            try:
+                run_recorded(plan, directory, see=see, checkpoint_every=7)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL
     assert open_run(directory).status == "killed"
     resumed = resume(directory, allowed_folders=[tmp_path])
     assert resumed.status == "finished"

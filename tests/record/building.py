@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from runner.engine.rows import Columns, Row
+from runner.engine.rows import Row
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns
 
 LINEAR = (
     Column("f", "value", torch.float32, (1,)),

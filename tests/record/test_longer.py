@@ -20,6 +20,7 @@ from runner.record.manifest import read_manifest
 from runner.record.reading import open_run
 from runner.record.resuming import lengthen, resume
 from runner.record.running import run_recorded
+from tests.tables import over
 
 BODY = """\
 parameters:
@@ -95,11 +96,15 @@ LOOPS = {
 }
 
 
+def folder_with_points(folder: Path) -> Path:
+    random = numpy.random.default_rng(0)
+    numpy.savez(folder / "points.npz", x=random.normal(size=(18, 3)), y=random.normal(size=18))
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    random = numpy.random.default_rng(0)
-    numpy.savez(tmp_path / "points.npz", x=random.normal(size=(18, 3)), y=random.normal(size=18))
-    return tmp_path
+    return folder_with_points(tmp_path)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -277,22 +282,49 @@ optimizer: {sgd: {lr: 0.1}}
 steps:
   - repeat: {times: 3, steps: [train, {evaluate: d}, {checkpoint: {best: d.loss, mode: max}}]}  # the first is best
 """
+TAGS = BEST.replace("{checkpoint: {best: d.loss, mode: max}}", "{checkpoint: early, when: iteration == 2}, checkpoint")
+CARRIED = {
+    "the best of the loop": BEST,
+    "a better one after the loop": BEST + "  - evaluate: d\n  - checkpoint: {best: d.loss}\n",
+    "one after the loop that the longer run does not have": (
+        TAGS + "  - {checkpoint: early, when: w < 0.5}\n  - checkpoint\n"
+    ),
+    "tags": TAGS,
+    "an earlier loop": BEST + "  - repeat: {times: 3, steps: [train]}\n",
+    "rows of some iterations": BEST.replace("mode: max", "mode: min") + "log: {every: 2}\n",
+    "no best": BEST.replace("mode: max}}", "mode: max}, when: w > 9}"),
+}
 
 
-@pytest.mark.parametrize("after", ["", "  - evaluate: d\n  - checkpoint: {best: d.loss}\n"])
-def test_a_longer_run_has_the_best_weights_of_the_earlier_rows(after: str, folder: Path) -> None:
-    path = write(folder, BEST + after)
-    run = runner.run(path, runs_dir=folder / "runs")
-    longer = resume(run.path, ["steps.0.repeat.times=5"], allowed_folders=[folder])
-    whole = runner.run(path, ["steps.0.repeat.times=5"], runs_dir=folder / "whole")
-    best = [each.path / "weights-best.safetensors" for each in (longer, whole)]
-    assert len({load_file(each)["w"].item() for each in best}) == 1
+@pytest.mark.filterwarnings("ignore::runner.errors.HealthWarning")
+@over("kind", CARRIED)
+def test_a_longer_run_has_the_checkpoints_of_one_that_was_that_long_at_once(kind: str, tmp_path: Path) -> None:
+    path = write(folder_with_points(tmp_path), CARRIED[kind])
+    loop = 1 if "earlier" in kind else 0
+    run = runner.run(path, runs_dir=tmp_path / "runs")
+    longer = resume(run.path, [f"steps.{loop}.repeat.times=5"], allowed_folders=[tmp_path])
+    whole = runner.run(path, [f"steps.{loop}.repeat.times=5"], runs_dir=tmp_path / "whole")
+    assert checkpoints_of(longer) == checkpoints_of(whole)
+    check_like(longer, whole)
+    if kind == "a better one after the loop":
+        again = resume(longer.path, ["steps.0.repeat.times=6"], allowed_folders=[tmp_path])
+        whole = runner.run(path, ["steps.0.repeat.times=6"], runs_dir=tmp_path / "whole")
+        assert checkpoints_of(again) == checkpoints_of(whole)
 
 
-def test_damaged_best_weights_are_reported(folder: Path) -> None:
+def checkpoints_of(run: runner.Run) -> dict[str, bytes]:
+    """The files with the best weights and the checkpoints of a run."""
+    files = [*(run.path / "checkpoints").iterdir(), *run.path.glob("weights*")]
+    return {each.name: each.read_bytes() for each in files}
+
+
+def test_a_damaged_checkpoint_of_the_best_is_reported(folder: Path) -> None:
     run = runner.run(write(folder, BEST), runs_dir=folder / "runs")
-    (run.path / "weights-best.safetensors").write_bytes(b"cut")
-    message = r"weights-best.safetensors is damaged\n      = remove it: the longer run finds its own$"
+    (run.path / "checkpoints" / "best-00000003.safetensors").write_bytes(b"cut")
+    message = (
+        r"the checkpoint's tensors best-00000003.safetensors are damaged: their digest does not match\n"
+        r"      = restore it from a backup, or run the longer config as a new run$"
+    )
     with pytest.raises(runner.RunError, match=message):
         resume(run.path, ["steps.0.repeat.times=5"], allowed_folders=[folder])
 

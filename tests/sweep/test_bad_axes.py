@@ -71,6 +71,13 @@ def test_an_objective_that_no_point_measures_is_refused_unless_an_axis_changes_t
     )
     path.write_text(MEASURING.replace("AXIS", "steps.0.repeat.times: [10, 20]"), encoding="utf-8")
     assert len(plan_sweep(load(path), {}).points) == 2
+    named = MEASURING.replace("every: 20", "every: often").replace("rate: 0.1", "rate: 0.1, often: 20")
+    path.write_text(named.replace("AXIS", "often: [20, 10]"), encoding="utf-8")
+    assert len(plan_sweep(load(path), {}).points) == 2
+    never = MEASURING.replace("every: 20", "when: iteration > 10").replace("AXIS", "rate: [0.1, 0.2]")
+    path.write_text(never, encoding="utf-8")
+    with pytest.raises(SteprunError, match=r"no point measures `valid\.loss`: the condition of its step is never true"):
+        plan_sweep(load(path), {})
 
 
 def test_the_largest_spaces_take_little_memory() -> None:

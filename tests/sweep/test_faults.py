@@ -204,3 +204,29 @@ def test_a_sweep_killed_before_its_table_keeps_the_index_of_each_point(
         plan, _how = resume_sweep(directory, How())
         assert [task.index for task in plan.tasks] == list(range(6))
     assert tables == [["waiting"] * 6] * 2
+
+
+def test_without_an_objective_no_point_is_the_best(tmp_path: Path) -> None:
+    config = written(tmp_path, "sweep: {grid: {seed: range(4)}}\n")
+    steprun("sweep", config, "--jobs", "1", "--quiet", cwd=tmp_path)
+    (directory,) = (path for path in (tmp_path / "sweeps" / "swept").iterdir() if not path.is_symlink())
+    done = steprun("results", directory, "--best", "2", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err == (
+        "steprun\n"
+        "      no point is the best one, because the sweep has no objective\n"
+        "      = sort by a column with --by, such as `--by loss`\n"
+    )
+    sorted_by_loss = steprun("results", directory, "--best", "2", "--by", "loss", "--csv", cwd=tmp_path)
+    losses = [float(line.split(",")[3]) for line in sorted_by_loss.out.splitlines()[1:]]
+    assert losses == sorted(open_sweep(directory).table().column("loss.last").to_pylist())[:2]
+
+
+def test_lanes_that_are_demanded_and_too_few_are_a_fault_at_the_sweep(tmp_path: Path) -> None:
+    config = written(tmp_path, "sweep: {grid: {rate: [0.1, 0.2]}}\n")
+    done = steprun("sweep", config, "--lanes", "exact", cwd=tmp_path)
+    assert done.err.splitlines()[1:] == [
+        "    6 | sweep: {grid: {rate: [0.1, 0.2]}}",
+        "      | ^^^^^ no point can be a lane: fewer than 4 points differ only in what lanes may have of their own",
+        "      = leave --lanes out, and the points run in processes",
+    ]

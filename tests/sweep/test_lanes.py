@@ -35,14 +35,14 @@ from runner.sweep.executors.here import Here
 from runner.sweep.executors.processes import Processes, _Worker
 from runner.sweep.executors.settings import Settings
 from runner.sweep.lanes.chunk import run_chunk
-from runner.sweep.lanes.comparing import difference_between
-from runner.sweep.lanes.grouping import ALONE, DIED, LATE, NUMBER, Grouping, check_some, lane_bytes
+from runner.sweep.lanes.comparing import Difference, difference_between
+from runner.sweep.lanes.grouping import ALIKE, ALONE, DIED, LATE, NUMBER, Grouping, check_some, lane_bytes
 from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.rows import statistics_of
 from runner.sweep.lanes.varying import varying
 from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.identity import Identities
-from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.outcome import Outcome, from_json, to_json
 from runner.sweep.points.space import without_sweep
 from runner.sweep.points.task import Task
 from runner.sweep.record.reading import open_sweep
@@ -99,7 +99,15 @@ def _tasks(outcomes: Sequence[Outcome]) -> list[Any]:
     [
         ("sweep: {grid: {rate: [0.1, 0.2, 0.3], seed: range(2)}}\n", HEAD, {""}),
         ("sweep: {grid: {optimizer.sgd.lr: [0.1, 0.2, 0.3, 0.4]}}\n", HEAD, {""}),
-        ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(3)}}\n", HEAD, {ALONE}),
+        ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(3)}}\n", HEAD, {ALIKE}),
+        ("sweep: {grid: {rate: [0.1, 0.2]}}\n", HEAD, {ALIKE}),
+        ("sweep: {points: [{rate: 0.1}, {rate: 0.2}, {momentum: 0.1}]}\n", HEAD, {ALIKE, ALONE}),
+        ("sweep: {grid: {lr: [0.1, 0.2, 0.3, 0.4]}}\n", HEAD.replace("rate", "lr"), {""}),
+        (
+            "sweep: {grid: {rate: range(4)}}\n",
+            HEAD.replace("steps: 5", "steps: [train, {expect: {rate > 9: false}}]"),
+            {ALONE},
+        ),
         ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(4)}}\n", HEAD, {""}),
         ("sweep: {grid: {steps: [3, 4, 5, 6]}}\n", HEAD, {ALONE}),
         ("sweep: {grid: {seed: range(4)}}\n", HEAD + "health: {vanishing_gradient: 1.0e-9}\n", {"health"}),
@@ -111,7 +119,30 @@ def _tasks(outcomes: Sequence[Outcome]) -> list[Any]:
         (
             "sweep: {grid: {seed: range(4)}}\n",
             HEAD.replace("steps: 5", "steps: [{repeat: {times: 3, steps: [train, {stop: null, when: loss < 1}]}}]"),
-            {"`stop` reads a tensor"},
+            {""},
+        ),
+        (
+            "sweep: {grid: {seed: range(4)}}\n",
+            HEAD.replace("steps: 5", "steps: [forward, {train: null, when: loss < 1}]"),
+            {"`when` of `train` reads a tensor"},
+        ),
+        (
+            "sweep: {grid: {seed: range(4)}}\n",
+            HEAD.replace("steps: 5", "steps: [train, {assign: {w: w + rand(3)}, when: loss < 1}]"),
+            {"`when` reads a tensor, and its `assign` draws random numbers"},
+        ),
+        (
+            "sweep: {grid: {seed: range(4)}}\n",
+            HEAD.replace(
+                "steps: 5", "steps: [{repeat: {times: 3, steps: [train, {stop: null, when: rand(1).sum() < 0.5}]}}]"
+            ),
+            {"`stop` draws random numbers"},
+        ),
+        (
+            "sweep: {grid: {seed: range(4)}}\n",
+            "parameters: {r: {init: 0.1, requires_grad: false}, w: {init: 1.0}}\nexpression: loss = (w ** 2).sum()\n"
+            "optimizer: {rmsprop: {lr: r}}\nsteps: [train]\n",
+            {"`lr` of `rmsprop` reads a parameter"},
         ),
         (
             "sweep: {grid: {seed: range(4)}}\n",
@@ -119,7 +150,7 @@ def _tasks(outcomes: Sequence[Outcome]) -> list[Any]:
             {"the derivative of `prod`"},
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else " or ".join(sorted(value)),
 )
 def test_which_points_are_lanes(sweep: str, head: str, expected: set[str], tmp_path: Path) -> None:
     assert set(reasons(planned(tmp_path, sweep, head))) == expected
@@ -260,9 +291,9 @@ def test_rows_and_weights_of_the_first_and_the_last_lane_are_compared(
 ) -> None:
     compared: list[int] = []
 
-    def between(own: Any, alone: Any) -> str | None:
+    def between(own: Any, alone: Any) -> Difference | None:
         compared.append(own.num_rows)
-        return "this differs" if len(compared) == place else None
+        return Difference("this differs", 1.0) if len(compared) == place else None
 
     monkeypatch.setattr("runner.sweep.lanes.chunk.difference_between", between)
     plan = planned(tmp_path, SEEDS)
@@ -289,9 +320,7 @@ def test_show_states_the_memory_of_a_lane(tmp_path: Path) -> None:
     assert described["lanes"]["obstacle"] is None
     assert described["lanes"]["bytes"] >= 2 * of_tensors + 2 * rows
     (line,) = _lanes(described)
-    assert (
-        line == f"lanes: about {readable_bytes(lane_bytes(plan))} a point of the sweep; a chunk has at most 4,096 lanes"
-    )
+    assert line == f"lanes: about {readable_bytes(lane_bytes(plan))} a point of the sweep; a chunk has 4 to 4,096 lanes"
     plan = compile(load(written(tmp_path, SEEDS, HEAD.replace("sgd: {lr: rate, momentum: momentum}", "lbfgs: {}"))))
     assert list(_lanes(describe(plan))) == ["lanes: none, because of lbfgs; the points of the sweep run in processes"]
     assert list(_lanes(describe(compile(without_sweep(plan.config))))) == []
@@ -354,18 +383,46 @@ def test_a_killed_sweep_of_lanes_resumes(tmp_path: Path) -> None:
         assert_is_the_run_alone(found, plan, index)
 
 
+def test_the_largest_difference_is_said() -> None:
+    def table(loss: list[float | None], w: list[float]) -> pyarrow.Table:
+        return pyarrow.table({"loss": pyarrow.array(loss, pyarrow.float32()), "w": w, "label": ["a"] * len(w)})
+
+    nan = math.nan
+    first = table([1.0, 2.0, nan, None], [0.0, 1.0, 2.0, 3.0])
+    assert difference_between(first, first) is None
+    for loss, w, text in [
+        ([1.0, 2.5, nan, None], [0.0, 1.0, 2.25, 3.0], "`loss` differs from the run alone by up to 0.5"),
+        ([1.0, 2.5, nan, None], [0.0, 1.0, 2.25, 9.0], "`w` differs from the run alone by up to 6"),
+        ([1.0, 2.0, 7.0, None], [0.0, 1.0, 2.25, 9.0], "`loss` differs from the run alone by up to inf"),
+        ([1.0, 2.0, nan, 1.0], [0.0, 1.0, 2.25, 9.0], "`loss` differs from the run alone by up to inf"),
+        ([1.0, 2.0, nan, None], [-0.0, 1.0, 2.0, 3.0], "`w` differs from the run alone by up to 0"),
+        ([1.0, 2.0, nan], [0.0, 1.0, 2.0], "it has other rows than alone"),
+    ]:
+        found = difference_between(first, table(loss, w))
+        assert found is not None
+        assert found.text == text
+
+
 def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.sweep.lanes.chunk.difference_between", lambda lane, alone: "`loss` differs by 1e-9")
+    sizes = iter([1e-9, 3e-8, 1e-9, 1e-9] * 2)
+
+    def between(lane: Any, alone: Any) -> Difference:
+        return Difference(f"`loss` differs by {(size := next(sizes)):g}", size)
+
+    monkeypatch.setattr("runner.sweep.lanes.chunk.difference_between", between)
     plan = planned(tmp_path, SEEDS, HEAD)
     tasks = Grouping(plan.base, plan.first, (), None).grouped(plan.tasks)
     close = run_chunk(Work(without_sweep(plan.base), tmp_path, exact=False), tasks, lambda: False)
-    assert [outcome.difference for outcome in close.outcomes] == ["`loss` differs by 1e-9"] * 8
+    assert [outcome.difference for outcome in close.outcomes] == ["`loss` differs by 3e-08"] * 8
     progress = SweepProgress(8, None, quiet=True)
     progress.ended([])
     progress.ended(close.outcomes)
-    assert progress.lanes() == "8 of 8 points in lanes; `loss` differs by 1e-9"
+    further = [replace(each, index=8 + each.index, difference="more", distance=1.0) for each in close.outcomes[:2]]
+    progress.ended(from_json(to_json(further)))
+    progress.ended([replace(further[0], index=20, difference="less", distance=0.5)])
+    assert progress.lanes() == "11 of 11 points in lanes; more"
     exact = run_chunk(Work(without_sweep(plan.base), tmp_path), tasks, lambda: False)
-    assert (exact.outcomes, {task.alone for task in exact.alone}) == ((), {"`loss` differs by 1e-9"})
+    assert (exact.outcomes, {task.alone for task in exact.alone}) == ((), {"`loss` differs by 3e-08"})
 
 
 def test_faults_of_the_option() -> None:

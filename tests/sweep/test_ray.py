@@ -24,10 +24,10 @@ from runner.sweep.executors.ray_tasks import RayTasks, _reason
 from runner.sweep.executors.settings import Settings
 from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.task import Task
-from runner.sweep.record.reading import open_sweep
-from runner.sweep.running import How, grouping_of, run_sweep, start_sweep
+from runner.sweep.record.reading import open_sweep, outcomes_in, outcomes_on_disk, part_paths
+from runner.sweep.running import How, grouping_of, resume_sweep, run_sweep, start_sweep
 from tests.sweep.configs import written
-from tests.sweep.test_running import Seen, assert_is_the_run_alone
+from tests.sweep.test_running import LONG, SEEDS, Seen, assert_is_the_run_alone, command, wait_for_parts
 from tests.tables import over
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -42,16 +42,17 @@ def ray(*arguments: str) -> str:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a cluster of two nodes. Its processes end by their ids."""
+    """The address of a cluster of two nodes. Its processes end by their ids; a mark tells them from those of others."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    before = ray_processes()
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv(MARK, str(os.getpid()))
     shown = ray("start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false")
     found = re.search(r"--address='([^']+)'", shown)
     assert found
     ray("start", f"--address={found[1]}", "--num-cpus=1")
     yield found[1]
-    for pid in ray_processes() - before:
+    for pid in ray_processes():
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -59,17 +60,49 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     time.sleep(0.1)
 
 
-def ray_processes() -> set[int]:
+MARK = "STEPRUN_TEST_CLUSTER"
+
+
+def ray_processes(name: str = "") -> set[int]:
+    """The processes of the cluster of this test, or those of a title."""
     found = set()
+    mark = f"{MARK}={os.getpid()}".encode()
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
             try:
-                command = (folder / "cmdline").read_bytes()
+                command, environment = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
             except OSError:
                 continue
-            if b"/ray/" in command and b"pytest" not in command:
+            if mark in environment.split(b"\0") and name.encode() in command:
                 found.add(int(folder.name))
     return found
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_cluster_whose_worker_and_driver_are_killed_goes_on_to_the_same_table(cluster: str, tmp_path: Path) -> None:
+    config = written(tmp_path, SEEDS.replace("range(8)", "range(12)"), LONG)
+    options = ("--on", "ray", "--address", cluster, "--lanes", "off")
+    process = command("sweep", config, *options, cwd=tmp_path)
+    directory = wait_for_parts(tmp_path, 1, process)
+    (victim, *_) = ray_processes("ray::_run_chunk")
+    os.kill(victim, signal.SIGKILL)
+    wait_for_parts(tmp_path, 2, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    sweep = open_sweep(directory)
+    assert sweep.status == "killed"
+    plan, how = resume_sweep(directory, How(on="ray", address=cluster))
+    done = {rungs[0].index for rungs in outcomes_on_disk(directory).values()}
+    assert 0 < len(done) < 12
+    run_sweep(directory, plan, how, Seen())
+    written_once = [outcome.index for path in part_paths(directory) for outcome in outcomes_in(path)]
+    assert sorted(written_once) == list(range(12))
+    whole = start_sweep(load(config), plan, {}, tmp_path / "whole", How(lanes="off"))
+    run_sweep(whole, plan, How(jobs=2, lanes="off"), Seen())
+    tables = [open_sweep(path).table().drop_columns(["seconds"]) for path in (directory, whole)]
+    assert tables[0].column("status").to_pylist() == ["finished"] * 12
+    assert tables[0].equals(tables[1])
 
 
 @needs_ray

@@ -198,8 +198,12 @@ def watching(plan: Plan, asked: Asked, printing: Printing | None) -> Iterator[Wa
     Args:
         printing: how to print rows as text; None: not at all.
     """
+    from runner.engine.watch.warned import torch_warnings_placed
+    from runner.engine.watch.watch import report_as_warning
+
     with ExitStack() as stack:
         stack.enter_context(printing_run_warnings())
+        stack.enter_context(torch_warnings_placed(plan, report_as_warning))
         watches: list[Watch] = []
         progress = None if asked.as_json or not can_draw(sys.stderr) else _progress(plan)
         if asked.as_json:

@@ -121,7 +121,7 @@ def sweep(
         lanes=lanes or "exact",
     )
     if lanes == "exact":
-        check_some(plan.base, plan.first, grouping_of(plan, how).grouped(plan.tasks))
+        check_some(config, plan.first, grouping_of(plan, how).grouped(plan.tasks))
     if dry_run:
         _print_points(plan, how, as_json)
         return
@@ -167,7 +167,7 @@ def results(
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Show the points of a sweep, the best first."""
+    """Show the points of a sweep: the best first if it has an objective, otherwise in their order."""
     from runner.cli.output.results import print_results
 
     check_no_point(directory, "steprun results")

@@ -79,13 +79,15 @@ def describe(plan: Plan) -> dict[str, Any]:
 def _lanes(plan: Plan) -> dict[str, Any]:
     """How points of a sweep run as lanes, if they differ only in what lanes may have of their own."""
     from runner.plan.checks.stackable import unstackable
-    from runner.sweep.lanes.grouping import lane_bytes, lanes_at_once, room_of
+    from runner.sweep.lanes.grouping import FEWEST, LARGE, lane_bytes, lanes_at_once, room_of
 
-    obstacle = unstackable(plan)
+    found, most = unstackable(plan), lanes_at_once(plan, room_of(plan))
+    obstacle = found.reason if found is not None else LARGE if most < FEWEST else None
     return {
         "bytes": lane_bytes(plan),
-        "at_once": 0 if obstacle is not None else lanes_at_once(plan, room_of(plan)),
-        "obstacle": None if obstacle is None else obstacle.reason,
+        "fewest": FEWEST,
+        "at_once": 0 if obstacle is not None else most,
+        "obstacle": obstacle,
     }
 
 

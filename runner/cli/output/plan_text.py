@@ -233,8 +233,8 @@ def _lanes(plan: Described) -> Iterator[str]:
     if lanes["obstacle"] is not None:
         yield f"lanes: none, because of {lanes['obstacle']}; the points of the sweep run in processes"
     else:
-        most = counted(lanes["at_once"], "lane")
-        yield f"lanes: about {size(lanes['bytes'])} a point of the sweep; a chunk has at most {most}"
+        span = f"{lanes['fewest']} to {counted(lanes['at_once'], 'lane')}"
+        yield f"lanes: about {size(lanes['bytes'])} a point of the sweep; a chunk has {span}"
 
 
 def _shape(shape: list[int] | None) -> str:

@@ -23,10 +23,10 @@ _MOST_SCALARS = 4
 def print_results(
     directory: str, by: str | None, best: int | None, group_by: list[str] | None, as_csv: bool, as_json: bool
 ) -> None:
-    """Print the points of a sweep, the best first.
+    """Print the points of a sweep: the best first if it has an objective, otherwise in their order.
 
     Raises:
-        UsageError: the folder is not a sweep directory, or there is no such column.
+        UsageError: the folder is not a sweep directory, there is no such column, or nothing says which point is best.
     """
     from runner.config.files.run_paths import resolved_sweep
     from runner.sweep.choosing.groups import groups_of
@@ -43,6 +43,9 @@ def print_results(
     elif by is None and (groups := groups_of(table, sweep.axes, objective)) is not None:
         table, ranks = groups.added_to(table), groups.ranks()
     by = by or ("objective" if "objective" in table.column_names else None)
+    if best is not None and by is None:
+        message = "no point is the best one, because the sweep has no objective"
+        raise UsageError(Problem(message, "sort by a column with --by, such as `--by loss`"))
     found = [table.to_pylist()[place] for place in ranks] if ranks else _sorted(table, by, smaller)
     rows = found[: best or None]
     names = [name for name in table.column_names if name not in _HIDDEN]

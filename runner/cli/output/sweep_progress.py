@@ -41,7 +41,7 @@ class SweepProgress:
         self._draws = not quiet and can_draw(sys.stderr)
         self._done: dict[int, bool] = {}  # index → whether it failed
         self._running: set[int] = set()
-        self._difference: str | None = None  # of lanes that are close only
+        self._difference: tuple[float, str] | None = None  # the largest of lanes that are close only
         self._alone: dict[int, str] = {}  # index → why it did not run as a lane; empty if it did
         self._best: tuple[float, int] | None = None
         self._unmeasured: set[int] = set()  # that ended, and whose objective is missing or NaN
@@ -64,7 +64,7 @@ class SweepProgress:
             self._done[outcome.index] = outcome.status == "failed"
             if outcome.alone is not None and not self._first:
                 self._alone[outcome.index] = outcome.alone
-                self._difference = self._difference or outcome.difference
+                self._note_difference(outcome)
             self._note_best(outcome)
             if outcome.status == "failed" and not self._quiet and not self._first:
                 self.clear()
@@ -108,7 +108,13 @@ class SweepProgress:
         if not self._alone or not any(reason != OFF for reason in self._alone.values()):
             return None
         line = lanes_line(list(self._alone.values()))
-        return line if self._difference is None else f"{line}; {self._difference}"
+        return line if self._difference is None else f"{line}; {self._difference[1]}"
+
+    def _note_difference(self, outcome: Outcome) -> None:
+        if outcome.difference is not None and outcome.distance is not None:
+            found = (outcome.distance, outcome.difference)
+            if self._difference is None or found[0] > self._difference[0]:
+                self._difference = found
 
     def _note_best(self, outcome: Outcome) -> None:
         if self._objective is None:

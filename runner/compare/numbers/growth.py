@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy
+
 from runner.plan.rows.columns import Column
 
 ROUNDING_UNITS = 64.0
@@ -21,6 +23,8 @@ LEAP = 100.0
 
 _GRADUAL = 10.0
 _RECENT = 9
+_FEW = 16
+"""The most jumps and returns of some rows that are found in all of them at once; further ones row by row."""
 
 GrowthKind = Literal["drift", "rounding", "jump"]
 
@@ -63,9 +67,39 @@ class Trace:
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def add(self, number: int, error: float) -> None:
-        if math.isnan(error):
-            return
-        self.recent.append(error)
+        if not math.isnan(error):
+            self.recent.append(error)
+            self._follow(number, error)
+
+    def add_many(self, numbers: numpy.ndarray, errors: numpy.ndarray) -> None:
+        """Add many rows: int64 and float64 `(rows,)`."""
+        known = ~numpy.isnan(errors)
+        numbers, errors = numbers[known], errors[known]
+        self.recent.extend(errors[-_RECENT:].tolist())
+        start = 0
+        for _ in range(_FEW):
+            rest = errors[start:]
+            if self.leap is not None:
+                ends = rest <= GROWN * self.leap.before
+                if not ends.any():
+                    return
+                self.leap = None
+                start += int(ends.argmax()) + 1
+                continue
+            levels = numpy.maximum.accumulate(numpy.concatenate(([self.level], rest)))
+            before = levels[:-1]
+            leaps = (before > 0) & (rest > LEAP * before) & (rest > ROUNDING_UNITS * self.rounding)
+            if not leaps.any():
+                self.level = float(levels[-1])
+                return
+            first = int(leaps.argmax())
+            self.level = float(before[first])
+            self.leap = Leap(int(numbers[start + first]), self.level, float(rest[first]))
+            start += first + 1
+        for number, error in zip(numbers[start:].tolist(), errors[start:].tolist(), strict=True):
+            self._follow(number, error)
+
+    def _follow(self, number: int, error: float) -> None:
         if self.leap is not None:
             if error <= GROWN * self.leap.before:
                 self.leap = None  # the error went back: it was a spike

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy
 from torch import Tensor
 
 from runner.compare.numbers.bounds import Uncertainty, rounding
@@ -267,15 +268,21 @@ class Series:
             self.error = 0.0
             self.trace.add_zeros(rows)
             return
-        for number, differs, found in zip(numbers.tolist(), beyond.tolist(), error.tolist(), strict=True):
-            previous, self.error = self.error, found
-            self.trace.add(number, found)
-            if differs:
-                if self.differing == 0:
-                    self.first_number, self.before, self.first = number, previous, found
-                self.differing += 1
-                if found >= self.largest:
-                    self.largest, self.largest_number = found, number
+        places, errors = numbers.numpy(), error.numpy()
+        self.trace.add_many(places, errors)
+        differing = beyond.numpy().nonzero()[0]
+        if len(differing):
+            first = int(differing[0])
+            if self.differing == 0:
+                self.first_number, self.first = int(places[first]), float(errors[first])
+                self.before = float(errors[first - 1]) if first else self.error
+            self.differing += len(differing)
+            known = differing[~numpy.isnan(errors[differing])]
+            largest = float(errors[known].max()) if len(known) else -math.inf
+            if largest >= self.largest:
+                last = known[errors[known] == largest][-1]
+                self.largest, self.largest_number = largest, int(places[last])
+        self.error = float(errors[-1])
 
     def tally(self) -> Tally:
         largest = math.nan if self.differing and self.largest_number < 0 else self.largest

@@ -14,7 +14,6 @@ from runner.compare.rows.verdict import align
 from runner.compare.variants.state_transfer import transfer
 from runner.engine import Row, State, eager, execute, initial_state
 from runner.engine.session import Session, open_session
-from runner.engine.state import Values
 from runner.engine.steps.step_code import Run
 from runner.errors import ComparisonError
 from runner.language.inference.generators import left_alone
@@ -22,6 +21,7 @@ from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Expect, Instruction, LoopStart
 from runner.plan.rows.columns import Column
 from runner.plan.rows.health import HealthPlan
+from runner.plan.rows.layout import Held
 from runner.plan.tensors.initial import Drawn
 
 
@@ -228,7 +228,7 @@ class _Reinjected:
     def _bind(self, session: Session, position: int, action: Action) -> Run:
         """Returns a function that binds the step at its first call only: all rows start from one state object."""
 
-        def run() -> Values | None:
+        def run() -> Held | None:
             if position not in self.bound:
                 self.bound[position] = eager.bind_step(self.session, position, action)
             return self.bound[position]()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from runner.engine.compiled.library import CompilationFault, Library
+from runner.engine.compiled.library import Library
+from runner.engine.compiled.machine_code import COMPILER, CompilationFault
 from runner.engine.compiled.trainer import run_in_regions
 from runner.engine.rows import AnyRows
 from runner.engine.state import State, initial_state
@@ -18,7 +20,7 @@ def execute(plan: Plan, state: State | None = None, **given: Any) -> Iterator[An
     """Runs a plan for `engine: compile`; arguments, rows and errors are those of `run_in_regions`."""
     state = initial_state(plan) if state is None else state
     try:
-        yield from run_in_regions(Library, plan, state, **given)
+        yield from run_in_regions(partial(Library, COMPILER), plan, state, **given)
     except CompilationFault as error:
         raise _compilation_fault(plan, state.position, error) from error
 

@@ -2,99 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.exc import InvalidCxxCompiler
 
 from runner.engine.binding import Binding
 from runner.engine.compiled.building import Built, Drawn, Lengths, build
-from runner.engine.compiled.regions import Region, compiled_region, mark_length
-from runner.engine.compiled.toolchain import compile_quickly
-from runner.engine.compiled.training import step_function
+from runner.engine.compiled.trainer import Compiled
 from runner.engine.rows import Compiling
-from runner.plan.checks.compilable import LONGEST, runs_singly
 from runner.plan.program.instructions import Train
 
-REGION_BYTES = 64 << 20
-"""The approximate bytes that all iterations of a region touch: it limits a region to a fraction of a second."""
+Report = Callable[[], None]
+"""Reports the seconds since the build of a step began."""
 
 
-_STATIC = {"automatic_dynamic_shapes": False, "specialize_float": True}
-"""Settings that compile a step for its own shapes and numbers. By default torch makes those variable that differ from
-an earlier compilation, in this process or another, and then computes differently."""
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """What compiles the steps of an engine.
 
+    Attributes:
+        longest: the maximum number of iterations of any call, of a step that runs in regions of several iterations.
+        make: makes a step of what was built, the bytes that an iteration stacks, the maximum number of iterations,
+            and what reports its compilation at its first call.
+        building: the context in which a step is built.
+    """
 
-class CompilationFault(Exception):
-    """torch cannot compile a step. `no_compiler` is true if there is no C++ compiler."""
-
-    def __init__(self, error: BaseException) -> None:
-        causes = [error]
-        while (cause := getattr(causes[-1], "inner_exception", None) or causes[-1].__cause__) is not None:
-            causes.append(cause)
-        message = str(causes[-1]).strip() or type(causes[-1]).__name__
-        super().__init__(message.splitlines()[0])
-        self.no_compiler = any(isinstance(cause, InvalidCxxCompiler) for cause in causes)
-
-
-@contextmanager
-def _without_notes() -> Iterator[None]:
-    """Hides torch's notes on standard error: of each complex operation, and of code that an exception reports too."""
-    levels = {"torch._inductor.ir": logging.ERROR, "torch._inductor.scheduler": logging.CRITICAL + 1}
-    before = {name: logging.getLogger(name).level for name in levels}
-    try:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-@dataclass(slots=True)
-class Compiled:
-    """A step for certain batch lengths, compiled at its first call."""
-
-    built: Built
-    region: Region
-    longest: int  # the maximum number of iterations per call
-    begun: float  # when the build started
-    report: Callable[[float], None]  # called with the seconds of the compilation
-    called: bool = False
-
-    def call(
-        self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
-    ) -> tuple[list[Tensor], list[Tensor], None]:
-        """Runs the iterations in `each`. Returns the carry after them, their stacked outputs, and None.
-
-        Args:
-            seed: seeds torch's random numbers for the iteration at a place in `each`; only the first can draw any.
-        Raises:
-            CompilationFault: torch cannot compile the step.
-        """
-        seed(0)
-        with torch.no_grad():
-            if not self.called:
-                try:
-                    self._compile(carry, each, fixed)
-                except TorchDynamoException as error:
-                    raise CompilationFault(error) from error
-                self.called = True
-                self.report(time.perf_counter() - self.begun)
-            return *self.region(carry, each, fixed), None
-
-    def _compile(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> None:
-        with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_STATIC), _without_notes():
-            if self.longest > 1:
-                each = [torch.cat([value, value]) for value in each]  # torch would specialize on a length of 1
-                mark_length(each)
-            compile_quickly(lambda: self.region(carry, each, fixed))
+    longest: Callable[[Train], int]
+    make: Callable[[Built, int, int, Report], Compiled]
+    building: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Library:
@@ -104,12 +40,15 @@ class Library:
         several: whether one of the steps runs in regions of several iterations.
     """
 
-    def __init__(self, binding: Binding, argument: Train, several: bool, compiling: Compiling) -> None:
+    def __init__(
+        self, compiler: Compiler, binding: Binding, argument: Train, several: bool, compiling: Compiling
+    ) -> None:
+        self._compiler = compiler
         self._binding = binding
         self._argument = argument
         self._compiling = compiling
         self._compiled: dict[Hashable, Compiled] = {}
-        self.longest = LONGEST if several and not runs_singly(argument) else 1
+        self.longest = compiler.longest(argument) if several else 1
 
     def compiled(
         self, key: Hashable, lengths: Lengths, drawn: Callable[[], Drawn], iteration: Callable[[], int], path: str
@@ -122,9 +61,9 @@ class Library:
     def _made(self, lengths: Lengths, drawn: Drawn, iteration: Callable[[], int], path: str) -> Compiled:
         self._compiling(path, None)
         begun = time.perf_counter()
-        built = build(self._binding, self._argument, lengths, drawn, iteration)
+        with self._compiler.building():
+            built = build(self._binding, self._argument, lengths, drawn, iteration)
         batch = sum(value.nbytes for example in drawn.examples for value in example.values())
-        touched = built.bytes + batch + self._binding.plan.estimates.row
-        longest = max(1, min(self.longest, REGION_BYTES // max(1, touched)))
-        region = compiled_region(step_function(built.training), several=longest > 1)
-        return Compiled(built, region, longest, begun, lambda seconds: self._compiling(path, seconds))
+        stacked = batch + self._binding.plan.estimates.row
+        report = lambda: self._compiling(path, time.perf_counter() - begun)  # noqa: E731
+        return self._compiler.make(built, stacked, self.longest, report)

@@ -13,11 +13,10 @@ from runner.engine.compiled.building import Built, Drawn, Lengths
 from runner.engine.compiled.drawing import Cursors, Drawing
 from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, sound_iterations, write_back
-from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
 from runner.engine.rows import AnyRows, Block, Compiling, Path, Row, Rows
 from runner.engine.session import KEPT, SaveCheckpoint, Session
-from runner.engine.state import State, Values
+from runner.engine.state import State
 from runner.engine.steps import steps
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
@@ -25,6 +24,7 @@ from runner.language.inference.generators import manual_seed
 from runner.plan.checks.compilable import loop_around
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, LoopStart, Train
+from runner.plan.rows.layout import Held, copied
 from runner.plan.streams import stream_seed
 
 
@@ -117,7 +117,7 @@ class Trainer:
             self._keeps = session.checkpoint
         self._random = any(computation.random for computation in action.argument.evaluation.computations())
 
-    def run(self) -> Values:
+    def run(self) -> Held:
         """Runs one iteration, and returns the values of its row."""
         computed = self._next_finite(1)
         if computed is None:
@@ -200,10 +200,10 @@ class Trainer:
         kept = range(-first % every, iterations, every)
         return [*kept, last] if last < iterations and last not in kept else kept
 
-    def _given(self, values: Values) -> Values:
+    def _given(self, values: Held) -> Held:
         return values if self._shared else copied(values)
 
-    def _eagerly(self) -> Values:
+    def _eagerly(self) -> Held:
         values = self._eager()
         assert values is not None
         return values

@@ -89,8 +89,13 @@ Step = Callable[[Tensors, Tensors, Tensors], tuple[Tensors, Tensors]]
 """Maps `(carry, each, fixed)` to the next carry and the outputs of this iteration. `each[0]` contains the numbers."""
 
 
-def step_function(training: Training) -> Step:
-    """Returns the step as a pure function: it modifies no argument, and its results share no memory with them."""
+def step_function(training: Training, finite: Callable[[Tensors], Tensor] | None = None) -> Step:
+    """Returns the step as a pure function: it modifies no argument, and its results share no memory with them.
+
+    Args:
+        finite: whether every element of some tensors is finite: bool `()`; by default, from their maximum magnitude.
+    """
+    finite = finite or _are_finite
     count, states = len(training.stepped), training.states
     lengths = len(states)
 
@@ -135,7 +140,7 @@ def step_function(training: Training) -> Step:
 
         outputs = [own(output) for output in training.outputs]
         if training.watched:
-            outputs.append(_are_finite([found(output) for output in training.watched]))
+            outputs.append(finite([found(output) for output in training.watched]))
         return carried + [own(output) for output in training.finals], outputs
 
     return step

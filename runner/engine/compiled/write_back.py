@@ -36,7 +36,7 @@ def block_of(binding: Binding, argument: Train, computed: Computed, shared: bool
         shared: whether rows may share memory with the run and with each other.
     """
     built, numbers, plan = computed.built, computed.numbers, binding.plan
-    columns = list(binding.latest)
+    columns = list(binding.layout.values(tuple(binding.latest)))
     stacked = [False] * len(columns)
     for name in argument.parameters:
         position = binding.layout.positions.get(f"{name}.grad")

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from runner.engine.binding import Binding
-from runner.engine.state import Values
 from runner.engine.steps import steps
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.micro_batches import Shares, shares_by_length, together
 from runner.engine.steps.optimizer_step import owned
 from runner.language.graph.computation import Computation
 from runner.plan.program.instructions import Train
+from runner.plan.rows.layout import Held
 
 
 class Recording:
@@ -165,7 +165,7 @@ class Recording:
             for gathered in self._gathered:
                 torch._foreach_copy_(gathered.parts, gathered.sources)
 
-    def row(self) -> Values:
+    def row(self) -> Held:
         """Returns the row in its own memory, and updates the named values, weights and gradients for later rows."""
         binding, evaluation = self._binding, self._argument.evaluation
         latest, values = binding.latest, binding.state.values

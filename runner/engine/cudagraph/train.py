@@ -12,12 +12,12 @@ from runner.engine.cudagraph.capture import Capture
 from runner.engine.cudagraph.recording import Recording
 from runner.engine.data.batches import Batches
 from runner.engine.session import Session
-from runner.engine.state import Values
 from runner.engine.steps import steps
 from runner.engine.steps.optimizer_step import measured, stepping
 from runner.optim import AnyStepper
 from runner.plan.checks.capturable import steps_within
 from runner.plan.program.instructions import Train
+from runner.plan.rows.layout import Held
 
 WARM = 3
 """The number of eager warm-up runs of a step before it is recorded: the number that torch uses for its graphs."""
@@ -48,9 +48,9 @@ class CapturedTrain:
         self._sources = {name: session.binding.state.batches[name] for name in argument.evaluation.sources}
         self._computations = dict(argument.evaluation.variants)
         self._done: dict[Lengths, int] = {}  # the number of eager runs so far
-        self._recorded: dict[Lengths, Callable[[], Values]] = {}
+        self._recorded: dict[Lengths, Callable[[], Held]] = {}
 
-    def run(self) -> Values | None:
+    def run(self) -> Held | None:
         """Runs the step once."""
         lengths = self._lengths()
         recorded = self._recorded.get(lengths)
@@ -80,7 +80,7 @@ class CapturedTrain:
             ahead = [batches.length, *ahead]
         return ahead if again else ahead * argument.accumulate
 
-    def _record(self, lengths: Lengths) -> Callable[[], Values]:
+    def _record(self, lengths: Lengths) -> Callable[[], Held]:
         binding, argument = self._binding, self._argument
         state, plan = binding.state, binding.plan
         # health reads values between the gradients and the updates
@@ -102,7 +102,7 @@ class CapturedTrain:
         draw_seed = binding.draw_seed if recording.random else None
         settle, draw, restore, row = self._addresses.settle, recording.draw, recording.restore, recording.row
 
-        def run() -> Values:
+        def run() -> Held:
             settle()
             draw()
             if draw_seed is not None:

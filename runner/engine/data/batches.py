@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -57,7 +57,10 @@ class Batches:
     __slots__ = (
         "_first",
         "_gathered",
+        "_last_seen",
+        "_last_taken",
         "_order",
+        "_passing",
         "_samples",
         "_seed",
         "_together",
@@ -67,8 +70,6 @@ class Batches:
         "length",
         "plan",
         "position",
-        "seen",
-        "taken",
     )
 
     def __init__(self, plan: SourcePlan, samples: Samples, seed: int, together: int = 1) -> None:
@@ -84,8 +85,9 @@ class Batches:
         self.position = plan.batches  # the number of batches drawn in this pass
         self.batch: Batch = {}  # the current batch; empty before the first
         self.length = 0  # of the current batch
-        self.taken: Batch = {}  # the last batch that was read, also by `evaluate`
-        self.seen: Tensor | slice = slice(0, 0)  # the sample indices of `taken`: int64 `(length,)` if shuffled
+        self._last_taken: Batch = {}
+        self._last_seen: Tensor | slice = slice(0, 0)
+        self._passing: tuple[int, tuple[Tensor, ...]] | None = None  # in `whole_pass`: the first sample, and the batch
 
     def next(self) -> None:
         """Draws the next batch. Past the end, starts the next pass."""
@@ -131,22 +133,21 @@ class Batches:
         """
         if not advance:
             self.position -= 1
-        parts: list[Batch] = []
+        parts: list[Tensor | slice] = []  # the sample indices in each pass
         left, length = count, self.lengths(1)[0]
         while left:
             if self.position >= self.plan.batches:
                 self.begin()
             taken = min(left, self.plan.batches - self.position)
             start = self.position * self.plan.batch_size
-            parts.append(self._samples_of(start, start + taken * length))
+            parts.append(self._numbers(start, start + taken * length))
             self.position += taken
             left -= taken
-        columns = {name: [part[name] for part in parts] for name in parts[0]}
-        joined = {name: found[0] if len(found) == 1 else torch.cat(found) for name, found in columns.items()}
+        joined = self._samples_in(parts)
         stacked = {name: found.reshape(count, length, *found.shape[1:]) for name, found in joined.items()}
-        self.batch = self.taken = {name: found[-1] for name, found in stacked.items()}
+        self.batch = self._last_taken = {name: found[-1] for name, found in stacked.items()}
         self.length = length
-        self.seen = self._numbers(start + (taken - 1) * length, start + taken * length)
+        self._last_seen = self._numbers(start + (taken - 1) * length, start + taken * length)
         return stacked
 
     def current(self) -> Batch:
@@ -180,19 +181,45 @@ class Batches:
         if drawn and position:
             self._draw(position - 1)
 
-    def whole_pass(self) -> Iterator[Batch]:
-        """Yields every batch of one pass in file order, including the last. The cursor does not move."""
-        size, samples, before = self.plan.batch_size, self.plan.samples, (self.taken, self.seen)
+    def whole_pass(self) -> Iterator[tuple[Tensor, ...]]:
+        """Yields every batch of one pass in file order, including the last: a tensor for each column.
+
+        The cursor does not move. Making a mapping of each small batch would take as long as some operations.
+        """
+        size, samples, names = self.plan.batch_size, self.plan.samples, [column.name for column in self.plan.columns]
         several = size * (MOST_TOGETHER if isinstance(self._samples, MemorySamples) else 1)
         for first in range(0, samples, several):
             columns = self._read(first, min(first + several, samples))
-            names = tuple(columns)
-            parts = zip(*[torch.split(column, size) for column in columns.values()], strict=True)
+            parts = zip(*[torch.split(columns[name], size) for name in names], strict=True)
             for start, part in zip(range(first, samples, size), parts, strict=False):
-                self.seen = slice(start, min(start + size, samples))
-                self.taken = dict(zip(names, part, strict=True))
-                yield self.taken
-        self.taken, self.seen = before
+                self._passing = start, part  # it stays after an error, whose report names a sample
+                yield part
+        self._passing = None
+
+    def named(self, part: tuple[Tensor, ...]) -> Batch:
+        """Returns a batch that `whole_pass` yielded as a mapping."""
+        return dict(zip([column.name for column in self.plan.columns], part, strict=True))
+
+    @property
+    def taken(self) -> Batch:
+        """The last batch that was read, also by `evaluate`."""
+        return self._last_taken if self._passing is None else self.named(self._passing[1])
+
+    @taken.setter
+    def taken(self, batch: Batch) -> None:
+        self._last_taken, self._passing = batch, None
+
+    @property
+    def seen(self) -> Tensor | slice:
+        """The sample indices of `taken`: int64 `(length,)` if shuffled."""
+        if self._passing is None:
+            return self._last_seen
+        start = self._passing[0]
+        return slice(start, min(start + self.plan.batch_size, self.plan.samples))
+
+    @seen.setter
+    def seen(self, samples: Tensor | slice) -> None:
+        self._last_seen, self._passing = samples, None
 
     def lacks(self, column: str, value: int) -> bool:
         """Whether no sample of a column has a value; False for columns that are not in memory."""
@@ -203,8 +230,8 @@ class Batches:
         if not 0 <= place < len(self._gathered):
             self._gather(position)
             place = 0
-        self.seen, self.batch = self._gathered[place]
-        self.taken = self.batch
+        self._last_seen, self.batch = self._gathered[place]
+        self._last_taken = self.batch
         self.length = self.length_taken
 
     def _gather(self, position: int) -> None:
@@ -232,8 +259,15 @@ class Batches:
         """Returns the sample indices between two positions of this pass."""
         return slice(start, end) if self._order is None else self._order.between(start, end)
 
-    def _samples_of(self, start: int, end: int) -> Batch:
-        return self._samples_at(self._numbers(start, end))
+    def _samples_in(self, parts: Sequence[Tensor | slice]) -> Batch:
+        """Returns the samples of several passes; those in memory are gathered at once."""
+        chosen = [part for part in parts if isinstance(part, Tensor)]
+        if len(chosen) == len(parts) > 1 and isinstance(self._samples, MemorySamples):
+            return self._taken(torch.cat(chosen))
+        found = [self._samples_at(part) for part in parts]
+        if len(found) == 1:
+            return found[0]
+        return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
     def _samples_at(self, seen: Tensor | slice) -> Batch:
         return self._read(seen.start, seen.stop) if isinstance(seen, slice) else self._taken(seen)

@@ -6,22 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from runner.engine import eager
-from runner.engine.lanes.expectations import bind_step
+from runner.engine.lanes.leaving import Leaving, bind_jump, may_part, without_conditions
 from runner.engine.lanes.operations.choosing import Choosing
-from runner.engine.lanes.operations.tensor import LaneTensor, handled_by
+from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable, handled_by
 from runner.engine.lanes.random import Drawing, Streams
 from runner.engine.lanes.starting import Lane, lane_state
+from runner.engine.lanes.steps import bind_step
 from runner.engine.lanes.watch import LaneWatch
-from runner.engine.rows import Row
-from runner.engine.session import SaveCheckpoint
+from runner.engine.rows import AnyRows, Rows
+from runner.engine.session import SaveCheckpoint, Session
 from runner.engine.state import State
+from runner.engine.steps.step_code import Run
+from runner.plan.checks.stackable import reads_tensors
 from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,20 @@ class Ran:
     columns: Sequence[LaneColumn]  # aligned with those of the plan
     weights: Mapping[str, Tensor]  # (lanes, *s)
     sound: Sequence[bool]  # for each lane: whether it has ended well; if not, run it alone
+    here: Tensor  # bool `(lanes,)`: the lanes that have come to the end; the others left before
+    has: Tensor | None  # bool `(lanes, rows)`: the rows of each lane; None: each has all
+
+
+class Splitting(Protocol):
+    """Keeps the state of lanes that part from the others."""
+
+    def begin(self, plan: Plan, state: State, leaving: Leaving, watch: LaneWatch) -> SaveCheckpoint:
+        """The state of all lanes is there; returns what saves it after the last loop."""
+        ...
+
+    def left(self, lanes: Tensor, kept: bool) -> None:
+        """Some lanes leave, bool `(lanes,)`; the state is where they go on."""
+        ...
 
 
 def run_lanes(
@@ -53,46 +71,100 @@ def run_lanes(
     exact: bool = True,
     going_on: Callable[[], None] = lambda: None,
     restore: Callable[[State], None] | None = None,
-    keeping: Callable[[Plan, State], SaveCheckpoint] | None = None,
+    splitting: Splitting | None = None,
+    chosen: dict[Any, Any] | None = None,
 ) -> Ran:
     """Run all lanes to the end.
 
     Args:
-        plan: the plan of the first lane, which `unstackable` refuses for no reason.
+        plan: a plan of lanes, which `unstackable` refuses for no reason.
         exact: whether each lane must have the bits of the run alone.
         going_on: called after each row; what it raises ends the run.
         restore: puts a new state of all lanes where they go on.
-        keeping: makes the function that saves the state of all lanes.
+        splitting: keeps the state of lanes that leave; needed where some may.
+        chosen: how operations were computed before, for the lanes of the same plan.
     Raises:
         NotStackable: an operation cannot be computed for lanes.
         RunError: some lane fails.
     """
     streams = Streams([lane.seed for lane in lanes])
-    choosing = Choosing(exact, streams.draw)
-    rows: list[Row] = []
+    choosing = Choosing(exact, streams.draw, {} if chosen is None else chosen)
+    parts = may_part(plan)
+    whole, plan = plan, without_conditions(plan) if parts else plan
     with handled_by(choosing.run):
         state = lane_state(plan, lanes, choosing)
         streams.state = state
         if restore is not None:
             restore(state)
-        save = None if keeping is None else keeping(plan, state)
+        leaving = Leaving(plan, len(lanes), _stays if splitting is None else splitting.left)
         watch = LaneWatch(plan, state, len(lanes))
+        save = None if splitting is None else splitting.begin(plan, state, leaving, watch)
+
+        def bind(session: Session, position: int, action: Action) -> Run:
+            before = whole.program[position]
+            assert isinstance(before, Action)
+            return bind_step(
+                session, position, action, streams.draw, leaving, before.when if reads_tensors(before.when) else None
+            )
+
+        jump = partial(bind_jump, leaving=leaving) if parts else eager.bind_jump
         with Drawing(streams) if plan.random else nullcontext():
-            bind = partial(bind_step, draw=streams.draw)
-            run = eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind, checkpoint=save)
-            for row in run:
-                rows.append(row)
+            others, several = _binding(plan, lanes, bind)
+            run = eager.execute_several(
+                plan,
+                state,
+                shared=True,
+                watch=cast(Any, watch),
+                bind=others,
+                jump=jump,
+                checkpoint=save,
+                several=several,
+            )
+            for piece in run:
+                leaving.add(piece)
                 going_on()
         weights = {name: _stack_of(parameter, len(lanes)) for name, parameter in state.parameters.items()}
+        pieces = leaving.pieces
         return Ran(
-            [row.number for row in rows],
-            [row.step for row in rows],
-            [row.path for row in rows],
-            [row.iteration for row in rows],
-            [_column([row.values[place] for row in rows], len(lanes)) for place in range(len(plan.columns))],
+            [number for piece in pieces for number in _numbers(piece)],
+            [piece.step for piece in pieces for _ in _numbers(piece)],
+            [path for piece in pieces for path in _paths(piece)],
+            [iteration for piece in pieces for iteration in _iterations(piece)],
+            [_column(pieces, place, len(lanes)) for place in range(len(plan.columns))],
             weights,
             watch.sound_lanes().tolist(),
+            leaving.here,
+            torch.stack(leaving.masks, 1) if parts and pieces else None,
         )
+
+
+def _stays(lanes: Tensor, kept: bool) -> None:
+    raise NotStackable("its runs part")
+
+
+def _binding(plan: Plan, lanes: Sequence[Lane], others: eager.Bind) -> tuple[eager.Bind, eager.Several]:
+    """How steps are bound: those that other engines than the eager one run, and all others."""
+    if plan.config.engine != "xla":
+        return others, {}
+    from runner.engine.lanes.translated.trainer import LaneBinder  # imports JAX
+
+    binder = LaneBinder(plan, lanes, others)
+    return binder, binder.several
+
+
+def _numbers(piece: AnyRows) -> Sequence[int]:
+    return range(piece.number, piece.number + len(piece)) if isinstance(piece, Rows) else [piece.number]
+
+
+def _iterations(piece: AnyRows) -> Sequence[int]:
+    return [piece.first + place for place in piece.places] if isinstance(piece, Rows) else [piece.iteration]
+
+
+def _paths(piece: AnyRows) -> Sequence[str]:
+    if not isinstance(piece, Rows):
+        return [piece.path]
+    before, after = piece.path
+    return [f"{before}{iteration}{after}" for iteration in _iterations(piece)]
 
 
 def first_rows(ran: Ran, count: int) -> Ran:
@@ -114,14 +186,56 @@ def first_rows(ran: Ran, count: int) -> Ran:
     )
 
 
-def _column(values: Sequence[Tensor | None], lanes: int) -> LaneColumn:
-    present = [value is not None for value in values]
-    found = [_stack_of(value, lanes) for value in values if value is not None]
-    if not found:
+def _column(pieces: Sequence[AnyRows], place: int, lanes: int) -> LaneColumn:
+    present: list[bool] = []
+    single: list[Tensor] = []  # the values of rows since the last part
+    parts: list[Tensor] = []  # (lanes, rows, *s)
+    shapes: set[torch.Size] = set()
+
+    def join() -> None:
+        if single:
+            parts.append(torch.stack(single, 1))
+            single.clear()
+
+    for piece in pieces:
+        value = piece.block.columns[place] if isinstance(piece, Rows) else piece.values[place]
+        present += [value is not None] * len(_numbers(piece))
+        if value is None:
+            continue
+        if isinstance(piece, Rows):
+            join()
+            parts.append(_part(piece, place, value, lanes))
+            shapes.add(parts[-1].shape[2:])
+            continue
+        single.append(_stack_of(value, lanes))
+        shapes.add(single[-1].shape[1:])
+        if len(shapes) > 1:
+            return _of_shapes(pieces, place, lanes)
+    if not any(present):
         return LaneColumn(None, present)
-    if any(value.shape != found[0].shape for value in found):
-        return LaneColumn(found, present)
-    return LaneColumn(torch.stack(found, 1), present)
+    join()
+    return LaneColumn(parts[0] if len(parts) == 1 else torch.cat(parts, 1), present)
+
+
+def _part(piece: Rows, place: int, value: Tensor, lanes: int) -> Tensor:
+    """A column of rows that were computed together: `(lanes, rows, *s)`."""
+    if piece.block.stacked[place]:
+        return value[: len(piece)].movedim(1, 0)  # only the rows that the log keeps are there
+    found = _stack_of(value, lanes)
+    return found[:, None].expand(lanes, len(piece), *found.shape[1:])
+
+
+def _of_shapes(pieces: Sequence[AnyRows], place: int, lanes: int) -> LaneColumn:
+    """A column whose shape differs between rows."""
+    values: list[Tensor | None] = []
+    for piece in pieces:
+        value = piece.block.columns[place] if isinstance(piece, Rows) else piece.values[place]
+        if isinstance(piece, Rows) and value is not None:
+            values += _part(piece, place, value, lanes).unbind(1)
+        else:
+            values += [None if value is None else _stack_of(value, lanes)] * len(_numbers(piece))
+    present = [value is not None for value in values]
+    return LaneColumn([value for value in values if value is not None], present)
 
 
 def _stack_of(value: Tensor, lanes: int) -> Tensor:

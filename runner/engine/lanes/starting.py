@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from runner.engine.lanes.data import LaneBatches
+from runner.engine.lanes.following import LaneTracker
 from runner.engine.lanes.operations.choosing import Choosing
-from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor
-from runner.engine.lanes.stepper import LaneStepper
+from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable
+from runner.engine.lanes.stepper import LaneStepper, rate_of_each
 from runner.engine.state import State, initial_state
 from runner.language.inference.inference import Bounds
-from runner.optim import RuleStepper, build
+from runner.optim import Option, RuleStepper, Scheduled, build, elements
 from runner.plan.data.dtypes import Number
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
@@ -40,7 +41,7 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
     """The state of all lanes, with tensors of lanes.
 
     Args:
-        plan: the plan of the first lane.
+        plan: a plan that differs from those of the lanes only in what they have of their own.
         choosing: handles the operations on tensors of lanes.
     Raises:
         RunError: an initial value cannot be computed.
@@ -64,7 +65,10 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
             entries: Any = {each: {key: entry.value for key, entry in found.items()} for each, found in given}
             state.steppers[name] = RuleStepper(optimizer.rule, optimizer.state, state.parameters, entries, _no_draws)
             continue
-        schedules = state.schedules[name]
+        schedules = tuple(
+            rate_of_each(plan, state, optimizer, group, value) if _reads(value) else each
+            for (group, _, value), each in zip(optimizer.scheduled(), state.schedules[name], strict=True)
+        )
         stepper = build(
             optimizer,
             state.parameters,
@@ -72,11 +76,16 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
             lambda entry: entry.value if not isinstance(entry.value, str) else 0.0,
         )
         rates = [lane.rates[name] for lane in lanes if name in lane.rates]
-        varied = torch.tensor(rates, dtype=torch.float64) if len(set(rates)) > 1 else None
+        shared = {group["lr"] for group in stepper.optimizer.param_groups if "lr" in group} if rates else set()
+        varied = torch.tensor(rates, dtype=torch.float64) if {*rates} != shared else None
         held = {each: state.parameters[each] for each in optimizer.parameters}
-        state.steppers[name] = LaneStepper(stepper.optimizer, held, schedules, varied, choosing.exact)
+        made = LaneStepper(stepper.optimizer, held, schedules, varied, choosing.exact)
+        if optimizer.reads and not made.rated:
+            raise NotStackable(f"`lr` of `{optimizer.kind}` reads a parameter")
+        state.steppers[name] = made
     seeds = [lane.seed for lane in lanes]
-    if len(set(seeds)) > 1:
+    state.trackers = {place: cast(Any, LaneTracker(each, len(lanes))) for place, each in state.trackers.items()}
+    if any(seed != plan.seed for seed in seeds):
         for name, source in plan.sources.items():
             if source.shuffle:
                 state.batches[name] = LaneBatches(state.batches[name], seeds)
@@ -85,7 +94,7 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
 
 def _varying(plan: Plan, lanes: Sequence[Lane]) -> frozenset[str]:
     """The tensors whose initial values may differ between lanes."""
-    seeded = len({lane.seed for lane in lanes}) > 1
+    seeded = any(lane.seed != plan.seed for lane in lanes)
     found = {name for lane in lanes for name in lane.fills}
     for name in initial_order(plan.tensors):
         init = plan.tensors[name].init
@@ -118,6 +127,11 @@ def _value(plan: Plan, tensor: TensorPlan, lane: Lane, values: Mapping[str, Tens
         tensor = replace(tensor, init=replace(init, seed=stream_seed(lane.seed, "init", tensor.name)))
     context = InitialContext(lane.seed, plan.environment, Bounds())
     return materialise(tensor, partial(computed_value, name=tensor.name, values=values, context=context))
+
+
+def _reads(option: Option) -> bool:
+    """Whether an option reads a parameter."""
+    return any(isinstance(element, Scheduled) and element.reads for element in elements(option))
 
 
 def _no_draws(t: int) -> None:

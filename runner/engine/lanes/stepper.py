@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,11 +23,10 @@ from runner.engine.lanes.updates import (
     update_of,
     update_together,
 )
-from runner.engine.state import Schedule
+from runner.engine.state import Schedule, State, at_step
+from runner.optim import OptimizerPlan, elements
 from runner.optim.updates import is_plain
-
-RATED = ("sgd", "adam", "adamw")
-"""Optimizers whose learning rate may differ between lanes."""
+from runner.plan.plan import Plan
 
 
 class LaneStepper:
@@ -35,7 +35,7 @@ class LaneStepper:
     Args:
         optimizer: its class over the parameters.
         parameters: its parameters by name.
-        schedules: the hyperparameters that depend on `t`, the same in each lane.
+        schedules: the hyperparameters that depend on `t`, the same in each lane but for a rate that reads parameters.
         rates: the learning rate of each lane: float64 `(lanes,)`; None if they are all equal.
         exact: whether weights must have the bits of a run alone.
     """
@@ -78,6 +78,11 @@ class LaneStepper:
     def keep(self, names: Iterable[str]) -> None:
         """Make later steps allocate new storage for these parameters: rows have the old one."""
         self._kept.update(self._parameters[name] for name in names)
+
+    @property
+    def rated(self) -> bool:
+        """Whether its learning rate may differ between lanes."""
+        return self._own
 
     @property
     def remembers_cheaply(self) -> bool:
@@ -143,7 +148,12 @@ class LaneStepper:
         self.optimizer.state[self._parameters[name]][entry] = value
 
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
-        raise NotStackable("a region of steps is computed")
+        """Set the state of some parameters after `steps` further steps, which other code has computed."""
+        for name, entries in state.items():
+            parameter = self._parameters[name]
+            self.optimizer.state[parameter].update(entries)
+            self._counts.pop(parameter, None)
+        self.steps += steps
 
     def _update(self) -> None:
         update = update_of(self.optimizer)
@@ -197,6 +207,40 @@ class LaneStepper:
         if key not in self._together:
             self._together[key] = gives_bits(update, options, weight, gradient, entries, rate)
         return self._together[key]
+
+
+@dataclass(slots=True)
+class _Number:
+    """A parameter of one number, in the lane whose rate is computed."""
+
+    value: float = 0.0
+
+    def item(self) -> float:
+        return self.value
+
+
+def rate_of_each(plan: Plan, state: State, optimizer: OptimizerPlan, group: int, option: Any) -> Schedule:
+    """A learning rate that reads parameters: float64 `(lanes,)` at each step.
+
+    Raises:
+        RunError: the expression has a fault; also when it is computed.
+    """
+    numbers = {name: _Number() for element in elements(option) for name in getattr(element, "reads", ())}
+    one = at_step(plan, replace(state, parameters=cast(Any, numbers)), optimizer, "lr", option)
+
+    def at(t: int) -> Tensor:
+        columns = [_lanes_of(state.parameters[name]).reshape(-1).tolist() for name in numbers]
+        known: dict[tuple[float, ...], float] = {}
+        found = []
+        for values in zip(*columns, strict=True):
+            if values not in known:
+                for number, value in zip(numbers.values(), values, strict=True):
+                    number.value = value
+                known[values] = one(t)
+            found.append(known[values])
+        return torch.tensor(found, dtype=torch.float64)
+
+    return Schedule(group, "lr", at)
 
 
 def _is_known(optimizer: Optimizer) -> bool:

@@ -5,7 +5,8 @@ Those run again alone, which reports the failure, if there is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from runner.engine.binding import Binding
 from runner.engine.lanes.operations.tensor import LaneTensor
-from runner.engine.lanes.stepper import RATED
 from runner.engine.state import State
 from runner.engine.watch.checks import Check, Results
 from runner.errors import Problem
+from runner.plan.checks.stackable import RATED
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Assign, Evaluate, Evaluation, Train
 
@@ -27,7 +28,7 @@ class LaneWatch:
     It sums more than a `Watch` checks, and finite elements may overflow; then a lane runs again alone in vain.
     """
 
-    __slots__ = ("_active", "_lasting", "_plan", "_state", "_sums", "failure")
+    __slots__ = ("_active", "_lasting", "_only", "_plan", "_state", "_sums", "failure")
 
     def __init__(self, plan: Plan, state: State, lanes: int) -> None:
         self.failure: Problem | None = None
@@ -36,6 +37,11 @@ class LaneWatch:
         self._active = plan.on_nonfinite == "stop"
         self._lasting = _lasting(plan)
         self._sums = torch.zeros(lanes, dtype=torch.float64)
+        self._only: Tensor | None = None
+
+    @property
+    def warns(self) -> bool:
+        return False
 
     @property
     def active(self) -> bool:
@@ -44,24 +50,28 @@ class LaneWatch:
     def sound_lanes(self) -> Tensor:
         """Whether nothing was noted about a lane, after the last step: bool `(lanes,)`."""
         if self._active and self._lasting:
-            self._note(self._state.parameters.values())
+            self._note([self._state.parameters[name] for name in self._lasting])
         return self._sums.isfinite()
 
-    @property
-    def count(self) -> int:
-        """The number of lanes."""
-        return len(self._sums)
+    @contextmanager
+    def only(self, lanes: Tensor) -> Iterator[None]:
+        """Note nothing about other lanes: a step gives them back what they had."""
+        self._only = lanes
+        try:
+            yield
+        finally:
+            self._only = None
 
-    def doubt(self, lane: int | None = None) -> None:
-        """Note that a lane, or all of them, may fail when it runs alone."""
-        self._sums[slice(None) if lane is None else lane] = torch.nan
+    def doubt(self, lanes: Sequence[int]) -> None:
+        """Note that some lanes may fail when they run alone."""
+        self._sums[list(lanes)] = torch.nan
 
     def report(self, problem: Problem) -> None:
         """Drop a warning, as all points of a sweep do."""
 
     def start(self) -> None:
         if self._active:
-            self._note(self._state.parameters.values())
+            self._note([self._state.parameters[name] for name in self._plan.trainable])
 
     def sound(self) -> bool:
         return True
@@ -97,7 +107,14 @@ class LaneWatch:
         return noted
 
     def assigned(self, binding: Binding, argument: Assign, loops: Sequence[int]) -> tuple[Any, Any]:
-        return self._check(self._plan.trainable, self._plan.trainable), None
+        trained = [place for place, target in enumerate(argument.targets) if self._trains(target)]
+        check = self._check(self._plan.trainable, self._plan.trainable)
+        if check is None:
+            return None, None
+        return lambda results: check([results[place] for place in trained]), None
+
+    def _trains(self, target: str) -> bool:
+        return self._plan.trains(target.removesuffix(".grad"))
 
     def evaluated(self, binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Any:
         return self._check(())
@@ -114,7 +131,7 @@ class LaneWatch:
             self._note([gradient for parameter in of_gradients if (gradient := parameter.grad) is not None])
             self._note(of_weights)
 
-        return Check((), (), note, note)
+        return Check((), (), (), note, note)
 
     def _note(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
@@ -126,6 +143,8 @@ class LaneWatch:
                 total = lanes.reshape(len(lanes), -1).sum(1)
             else:
                 total = tensor.detach().abs().sum()
+            if self._only is not None:
+                total = torch.where(self._only, total, 0)
             self._sums.add_(total, alpha=0)  # zero, or NaN for ever
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from runner.engine.binding import Binding, MissingValue
 from runner.engine.session import Session
-from runner.engine.state import Values
 from runner.engine.steps.step_code import Loops, Run
 from runner.faults import ConfigPath, KeyPath
 from runner.plan.program.instructions import Assign
+from runner.plan.rows.layout import Held
 
 
 def assign(session: Session, argument: Assign, loops: Loops) -> Run:
@@ -27,7 +27,7 @@ def assign(session: Session, argument: Assign, loops: Loops) -> Run:
     keep_state = binding.capture_state if any(entry not in ("", "grad") for _, entry in targets) else None
     look, look_again = session.watch.assigned(binding, argument, loops)
 
-    def run() -> Values:
+    def run() -> Held:
         results = [call()[0] for call in calls]
         if look is not None:
             look(results)

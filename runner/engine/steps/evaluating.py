@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from runner.engine.binding import Binding
-from runner.engine.data.batches import Batch, Batches
+from runner.engine.data.batches import Batches
 from runner.engine.data.pooling import NotPooled, Pool, pooling, wide
 from runner.language.graph.computation import Computation
 from runner.language.inference.generators import manual_seed
@@ -35,7 +35,8 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
     only = None if variants else _bound(binding, evaluation.computation, loops, batches)
     random = any(computation.random for computation in evaluation.computations())
     gradients = any(computation.gradients for computation in evaluation.computations())
-    size, samples = batches.plan.batch_size, batches.plan.samples
+    size = batches.plan.batch_size
+    full, rest = divmod(batches.plan.samples, size)
     derived = _derived(binding, argument, loops)
     computed = [_computed(binding, whole, loops) for whole in argument.wholes]
     takes = [_taking(result) for result in argument.results]
@@ -43,16 +44,17 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
 
     def whole() -> list[Tensor]:
         pools = [(place, make()) for place, make in makes]
+        adds = [(place, pool.add) for place, pool in pools]
         calls = {length: start() for length, start in variants.items()}
         alone = None if only is None else only()
         with torch.set_grad_enabled(gradients):
             for number, batch in enumerate(batches.whole_pass()):
-                length = min(size, samples - number * size)
+                length = size if number < full else rest
                 if random:
                     manual_seed(stream_seed(plan.seed, "evaluate", source, number), plan.device)
                 results = calls[length](batch) if alone is None else alone(batch)
-                for place, pool in pools:
-                    pool.add(results[place], length, results)
+                for place, add in adds:
+                    add(results[place], length, results)
         wholes = {place: pool.whole() for place, pool in pools}
         further = derived(wholes)
         gathered = [compute(wholes) for compute in computed]
@@ -62,22 +64,25 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
     return whole
 
 
-Call = Callable[[Batch], tuple[Any, ...]]
-"""Computes the outputs of an evaluation for a batch."""
+Call = Callable[[tuple[Tensor, ...]], tuple[Any, ...]]
+"""Computes the outputs of an evaluation for a batch, which has a tensor for each column of its source."""
 
 
 def _bound(binding: Binding, computation: Computation, loops: Sequence[int], batches: Batches) -> Callable[[], Call]:
     """A function that reads the inputs of a computation that no batch changes, and returns the rest as a function."""
-    function = computation.function
-    columns = tuple((place, name) for place, name in enumerate(computation.inputs) if name in batches.plan)
-    fixed = [(None, None) if name in batches.plan else binding.getter(name, loops) for name in computation.inputs]
+    function, detaches = computation.function, not computation.gradients
+    order = {column.name: position for position, column in enumerate(batches.plan.columns)}
+    columns = tuple((place, order[name]) for place, name in enumerate(computation.inputs) if name in order)
+    fixed = [(None, None) if name in order else binding.getter(name, loops) for name in computation.inputs]
 
     def start() -> Call:
         inputs: list[Any] = [tensor if get is None else get() for tensor, get in fixed]
+        if detaches:  # operations on tensors that require no gradient take less time
+            inputs = [each.detach() if isinstance(each, Tensor) else each for each in inputs]
 
-        def call(batch: Batch) -> tuple[Any, ...]:
-            for place, name in columns:
-                inputs[place] = batch[name]
+        def call(batch: tuple[Tensor, ...]) -> tuple[Any, ...]:
+            for place, position in columns:
+                inputs[place] = batch[position]
             return function(None, *inputs)
 
         return call

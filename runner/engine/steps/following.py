@@ -6,9 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 
 from runner.engine.binding import Binding
 from runner.engine.session import Session
-from runner.engine.state import State, Tracker, Values
+from runner.engine.state import State, Tracker
 from runner.engine.steps.step_code import Run
-from runner.plan.program.instructions import Break, Followed, Instruction, KeepBest, Patience, Plateau
+from runner.plan.checks.measured import place_of_followed, planned_idle
+from runner.plan.program.instructions import (
+    Action,
+    Break,
+    Followed,
+    Instruction,
+    KeepBest,
+    Patience,
+    Plateau,
+    followed_by,
+)
+from runner.plan.rows.layout import Held
 
 BEST = "best"
 """The tag of the checkpoint with the best weights."""
@@ -62,11 +73,11 @@ def reduce_on_plateau(session: Session, argument: Plateau, position: int) -> Run
     tracker, is_better = state.trackers[position], better(argument.followed)
     written = binding.parameters([argument.rate])
 
-    def run() -> Values | None:
+    def run() -> Held | None:
         if not tracker.fresh:
             return None
         tracker.fresh = False
-        if _is_due(tracker, argument, is_better, _current(state, tracker)):
+        if reduces(tracker, argument, is_better, _current(state, tracker)):
             before = float(rate.item())
             after = max(before * argument.factor, argument.min_lr)
             if before - after > argument.eps:
@@ -77,13 +88,9 @@ def reduce_on_plateau(session: Session, argument: Plateau, position: int) -> Run
     return run
 
 
-def _is_due(tracker: Tracker, argument: Plateau, is_better: Better, current: float) -> bool:
+def reduces(tracker: Tracker, argument: Plateau, is_better: Better, current: float) -> bool:
     """Count one more evaluation, and return whether the rate is reduced now."""
-    if is_better(current, tracker.best):
-        tracker.best = current
-        tracker.worse = 0
-    else:
-        tracker.worse += 1
+    is_worse(tracker, is_better, current)
     if tracker.cooldown > 0:
         tracker.cooldown -= 1
         tracker.worse = 0
@@ -92,6 +99,15 @@ def _is_due(tracker: Tracker, argument: Plateau, is_better: Better, current: flo
     tracker.cooldown = argument.cooldown
     tracker.worse = 0
     return True
+
+
+def is_worse(tracker: Tracker, is_better: Better, current: float) -> int:
+    """Count one more evaluation, and return how many in a row were not better."""
+    if is_better(current, tracker.best):
+        tracker.best, tracker.worse = current, 0
+    else:
+        tracker.worse += 1
+    return tracker.worse
 
 
 def is_exhausted(binding: Binding, patience: Patience, position: int) -> Callable[[], bool]:
@@ -103,12 +119,7 @@ def is_exhausted(binding: Binding, patience: Patience, position: int) -> Callabl
         if not tracker.fresh:
             return False
         tracker.fresh = False
-        current = _current(state, tracker)
-        if is_better(current, tracker.best):
-            tracker.best, tracker.worse = current, 0
-        else:
-            tracker.worse += 1
-        return tracker.worse >= patience.evaluations
+        return is_worse(tracker, is_better, _current(state, tracker)) >= patience.evaluations
 
     return exhausted
 
@@ -126,6 +137,35 @@ def starting_again(state: State, program: Sequence[Instruction], loop: int) -> C
             tracker.best, tracker.worse, tracker.fresh = worst, 0, False
 
     return start
+
+
+def conclude(session: Session) -> None:
+    """Report each step that had nothing to follow in the whole run, unless planning has reported it."""
+    plan, state = session.binding.plan, session.binding.state
+    if not session.watch.warns:
+        return
+    known = planned_idle(plan.program) if state.trackers else frozenset()
+    for position, tracker in state.trackers.items():
+        instruction = plan.program[position]
+        assert isinstance(instruction, Action | Break)
+        if position in known or not all(state.iterations[loop] for loop in instruction.loops):
+            continue
+        result, report = tracker.result, session.watch.report
+        path, problem = place_of_followed(instruction), plan.config.document.problem
+        if result not in state.values:
+            message = f"never-measured: no step measured `{result}` in this run"
+            report(problem(path, message, f"look at the `when` of `evaluate: {result.partition('.')[0]}`"))
+        elif _never_acted(state, tracker, position, plan.program):
+            message = f"never-runs: `{result}` was measured, and this step never followed it"
+            report(problem(path, message, "look at its `when`, or put it after the `evaluate`"))
+
+
+def _never_acted(state: State, tracker: Tracker, position: int, program: Sequence[Instruction]) -> bool:
+    """Whether a step has not seen any of the results that were measured."""
+    followed = followed_by(program[position])
+    assert followed is not None
+    seen = (tracker.best, tracker.worse, tracker.cooldown) != (followed.worst, 0, 0)
+    return tracker.fresh and not seen and better(followed)(_current(state, tracker), followed.worst)
 
 
 def _current(state: State, tracker: Tracker) -> float:

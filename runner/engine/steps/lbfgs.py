@@ -11,11 +11,11 @@ from torch.nn import Parameter
 
 from runner.engine.binding import Binding
 from runner.engine.session import Session
-from runner.engine.state import Values
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.optimizer_step import measured, owned, stepping
 from runner.engine.steps.step_code import Loops, Run, StepCode
 from runner.plan.program.instructions import Evaluation, Step, Train
+from runner.plan.rows.layout import Held
 
 
 def step_by_closure(session: Session, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
@@ -102,7 +102,7 @@ def _take_by_closure(
 def _then_capturing(binding: Binding, run: Run, parameters: Mapping[str, Parameter]) -> Run:
     """Wraps a step: its own row has the gradients of the first evaluation, later rows those of the last."""
 
-    def step() -> Values | None:
+    def step() -> Held | None:
         row = run()
         binding.capture_gradients(parameters)
         return row

@@ -13,7 +13,7 @@ from __future__ import annotations
 import cmath
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +24,16 @@ from runner.language.graph.computation import Computation
 from runner.plan.program.instructions import Evaluation
 
 if TYPE_CHECKING:
-    from runner.engine.binding import Binding
-    from runner.engine.state import Values
+    from runner.engine.binding import Binding, Group
     from runner.engine.watch.checks import Check
+    from runner.plan.rows.layout import Held
 
 _FILE = "<steprun step>"
 
 SHORT_ROW = 16
 """The most columns of a row that is written out in the code of its step."""
 
-Run = Callable[[], "Values | None"]
+Run = Callable[[], "Held | None"]
 """Runs one step, and returns the values of its row, or None if it has no row."""
 
 Loops = Sequence[int]
@@ -55,6 +55,7 @@ class StepCode:
         self._names: dict[str, Any] = {"latest": binding.latest, "values": binding.state.values}
         self._known: dict[int, str] = {}  # id of a bound value → its name
         self._row: dict[int, str] = {}  # column → its value in the row of this step only
+        self._groups: dict[Group, str] = {}  # groups of columns that the code has taken
         self._owned: set[str] = set()  # results that share no memory with other tensors
 
     def name(self, value: Any, hint: str) -> str:
@@ -77,6 +78,7 @@ class StepCode:
         given = f"({''.join(f'{result}, ' for result in results)})"
         elements = [f"{results[position]}.item()" for position in look.results]
         elements += [f"{self.name(weight, 'weight')}.item()" for weight in look.weights]
+        elements += [f"{self._taken(group)}.sum().item()" for group in look.groups]
         if elements:
             finite = f"{self.name(cmath.isfinite, 'isfinite')}(sum(({', '.join(elements)},)))"
             self._lines.append(f"if not {finite}: {self.name(look.alarm, 'alarm')}({given})")
@@ -161,11 +163,11 @@ class StepCode:
         self._lines.append(f"{name} = {self.name(value, 'value')}()")
         self._row[column] = name
 
-    def keep_weights(self, parameters: Iterable[str]) -> None:
+    def keep_weights(self, parameters: Collection[str]) -> None:
         """Put the changed weights of these parameters into this row and later ones."""
         self._keep(parameters, "", ".detach()")
 
-    def keep_gradients(self, parameters: Iterable[str]) -> None:
+    def keep_gradients(self, parameters: Collection[str]) -> None:
         """Put the changed gradients of these parameters into this row and later ones."""
         self._keep(parameters, ".grad", ".grad")
 
@@ -174,12 +176,22 @@ class StepCode:
         if self._binding.state_columns:
             self.call(self._binding.capture_state, "capture_state")
 
-    def _keep(self, parameters: Iterable[str], suffix: str, attribute: str) -> None:
+    def _keep(self, parameters: Collection[str], suffix: str, attribute: str) -> None:
         for name in parameters:
             position = self._binding.position(name + suffix)
             if position is not None:
                 parameter = self.name(self._binding.state.parameters[name], name)
                 self._lines.append(f"latest[{position}] = {parameter}{attribute}")
+        for group in self._binding.groups_with(name + suffix for name in parameters):
+            self._lines.append(f"latest[{group.place}] = {self._taken(group)}")
+
+    def _taken(self, group: Group) -> str:
+        """The name of a copy of a group, which the code takes once, after all else that changes it."""
+        found = self._groups.get(group)
+        if found is None:
+            found = self._groups[group] = f"group_{group.place}"
+            self._lines.append(f"{found} = {self.name(group.take, 'take')}()")
+        return found
 
     def own_results(self, evaluation: Evaluation, results: Sequence[str]) -> None:
         """Copy the results that share memory with a weight, before weights are written in place."""
@@ -204,11 +216,11 @@ class StepCode:
                     made = f"{self.name(self._binding.defined(computed.name), 'defined')}({made})"
                 self._row[columns[output]] = made
 
-    def function(self) -> Callable[[], tuple[Tensor | None, ...]]:
+    def function(self) -> Callable[[], Held]:
         """Compiles the code to a function that runs the step and returns the values of its row."""
         text = "def step():\n" + "".join(f"    {line}\n" for line in (*self._lines, *self._returning()))
         exec(_code(text), self._names)  # contains only names from above
-        made: Callable[[], tuple[Tensor | None, ...]] = self._names["step"]
+        made: Callable[[], Held] = self._names["step"]
         return made
 
     def _returning(self) -> list[str]:

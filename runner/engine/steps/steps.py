@@ -15,7 +15,6 @@ from torch.nn import Parameter
 from runner.engine.binding import Binding
 from runner.engine.faults import does_not_hold
 from runner.engine.session import Session
-from runner.engine.state import Values
 from runner.engine.steps import clipping
 from runner.engine.steps.assigning import assign
 from runner.engine.steps.autograd import Differentiate
@@ -44,6 +43,7 @@ from runner.plan.program.instructions import (
     Train,
     ZeroGrad,
 )
+from runner.plan.rows.layout import Held
 
 Share = tuple[float, float]
 
@@ -362,7 +362,7 @@ def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
         if result.column is not None
     ]
 
-    def run() -> Values:
+    def run() -> Held:
         means = whole()
         mark()
         if look is not None:

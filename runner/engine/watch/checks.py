@@ -6,7 +6,7 @@ import cmath
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch.nn import Parameter
 
 from runner.language.graph.computation import Output
 from runner.optim import AnyStepper
+
+if TYPE_CHECKING:
+    from runner.engine.binding import Group
 
 Results = Sequence[Any]
 Named = list[tuple[str, Tensor]]
@@ -27,6 +30,7 @@ class Target:
     gradients: Mapping[str, Parameter] = field(default_factory=dict)  # by the parameter's name
     weights: Mapping[str, Parameter] = field(default_factory=dict)
     summed: Sequence[AnyStepper] = ()  # optimizers whose weights are checked by their sum
+    groups: Sequence[Group] = ()  # of weights that are checked by the sum of the copy for the row
 
     def named(self, results: Results) -> Named:
         """Each tensor that exists, with its name in the config."""
@@ -50,12 +54,14 @@ class Check:
 
     results: tuple[int, ...]  # positions of results of one element
     weights: tuple[Parameter, ...]  # of one element
+    groups: tuple[Group, ...]  # of weights
     more: Act | None  # checks everything else
     alarm: Act  # called if something is not finite
 
     def __call__(self, results: Results = ()) -> None:
         elements = [results[position].item() for position in self.results]
         elements += [weight.item() for weight in self.weights]
+        elements += [group.take().sum().item() for group in self.groups]
         if not cmath.isfinite(sum(elements)):
             self.alarm(results)
         if self.more is not None:
@@ -102,6 +108,7 @@ def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Check:
     return Check(
         results=tuple(position for _, position in target.outputs if _is_one(outputs[position])),
         weights=tuple(weight for weight in target.weights.values() if weight.numel() == 1),
+        groups=tuple(target.groups),
         more=every if len(looks) > 1 else looks[0] if looks else None,
         alarm=alarm,
     )

@@ -162,8 +162,7 @@ class Replayable:
         def value(name: str) -> Any:
             if name not in self.before:
                 return _read(binding, name, self.loops, sources)
-            position = binding.position(name)
-            weight = binding.stepper(name).before(name) if position is None else binding.latest[position]
+            weight = binding.recorded(name) if binding.records(name) else binding.stepper(name).before(name)
             assert weight is not None
             return weight.detach().requires_grad_()
 
@@ -237,7 +236,8 @@ def evaluated_problem(
     variants = dict(argument.evaluation.variants)
     column = argument.evaluation.batches[0][0]
     try:
-        for number, batch in enumerate(batches.whole_pass()):
+        for number, part in enumerate(batches.whole_pass()):
+            batch = batches.named(part)
             length = len(batch[column])
             computation = variants.get((length,), argument.evaluation.computation)
             inputs = [

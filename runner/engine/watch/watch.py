@@ -100,6 +100,11 @@ class Watch:
         self._waiting: list[_Waiting] = []
 
     @property
+    def warns(self) -> bool:
+        """Whether warnings reach anyone."""
+        return True
+
+    @property
     def active(self) -> bool:
         """Whether steps are still checked: checking is on, and nothing has been found yet."""
         return not self._over
@@ -159,7 +164,7 @@ class Watch:
         held = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
         objective = evaluation.computation.outputs[evaluation.objective].name
         differentiated = {*argument.parameters} & {*self._plan.objectives[objective]}
-        unlogged = [name for name in held if binding.position(name) is None]
+        unlogged = [name for name in held if not binding.records(name)]
         hand_on = (
             all(self._plan.optimizers[name].kind in HANDING_ON for name in optimizers)
             and not argument.clips
@@ -233,7 +238,10 @@ class Watch:
             stepper.sums = self.active and not self._defers
         apart = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
         apart = [name for name in apart if binding.stepper(name) not in summed]
-        return Target(outputs, weights=binding.parameters(apart), summed=summed)
+        groups = binding.groups_with(apart)
+        grouped = {name for group in groups for name in group.columns}
+        weights = binding.parameters([name for name in apart if name not in grouped])
+        return Target(outputs, weights=weights, summed=summed, groups=groups)
 
     def _finding_weights(self, optimizers: Sequence[str]) -> Find:
         """Builds the report for a non-finite weight after an optimizer step."""
@@ -307,7 +315,8 @@ class Watch:
     ) -> Check | None:
         """A check of a target; if it fails, the report is about a tensor in `whole`, by default the target."""
         whole = target if whole is None else whole
-        if self._over or not (target.outputs or target.gradients or target.weights or target.summed):
+        checked = target.outputs or target.gradients or target.weights or target.summed or target.groups
+        if self._over or not checked:
             return None
         if self._defers:
             later = whole
@@ -315,7 +324,7 @@ class Watch:
             def defer(results: Results) -> None:
                 self._defer(later.named(results))
 
-            return Check((), (), defer, defer)
+            return Check((), (), (), defer, defer)
         return quick_look(target, outputs, functools.partial(self._search, whole, find))
 
     def _search(self, target: Target, find: Find, results: Results) -> None:

@@ -26,10 +26,10 @@ def own(after: Tensor, before: Tensor) -> Tensor:
 
 
 def padded(value: Tensor, length: int) -> Tensor:
-    """A stack of `length` entries that begins with those of `value`."""
+    """A stack of `length` entries that begins with those of `value`; nothing reads the others."""
     count = value.shape[0]
     if count == length:
         return value
-    room = torch.zeros((length, *value.shape[1:]), dtype=value.dtype, device=value.device)
+    room = torch.empty((length, *value.shape[1:]), dtype=value.dtype, device=value.device)
     room[:count] = value
     return room

@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from torch import fx
@@ -153,24 +153,39 @@ def _global(value: Any, known: dict[str, Any]) -> str:
 
 def fault_place(traceback: TracebackType | None) -> tuple[Place, Hashable | None] | None:
     """Returns where in an expression a run-time error occurred: the innermost generated line of its traceback."""
+    frames = []
+    while traceback is not None:
+        frames.append((traceback.tb_frame, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return _innermost(frames)
+
+
+def running_place(frame: FrameType | None) -> tuple[Place, Hashable | None] | None:
+    """Returns which operation of an expression a frame works for: the innermost generated line around it."""
+    frames = []
+    while frame is not None:
+        frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    return _innermost(frames[::-1])
+
+
+def _innermost(frames: Sequence[tuple[FrameType, int]]) -> tuple[Place, Hashable | None] | None:
+    """The place of the innermost generated line, and the origin of its text; `frames` are outermost first."""
     found = None
     enclosing: Hashable | None = None  # the origin of the innermost generated code so far
-    while traceback is not None:
-        own, nodes = _origin_of(traceback)
+    for frame, line in frames:
+        own, nodes = _origin_of(frame)
         if nodes is not None:
             enclosing = own if own is not None else enclosing
-            node = nodes.get(traceback.tb_lineno)
+            node = nodes.get(line)
             origin = enclosing if node is None else node.meta.get("origin")
             found = START if node is None else node.meta["place"], origin if origin is not None else enclosing
-        traceback = traceback.tb_next
     return found
 
 
-def _origin_of(traceback: TracebackType) -> tuple[Hashable | None, Mapping[int, fx.Node] | None]:
+def _origin_of(frame: FrameType) -> tuple[Hashable | None, Mapping[int, fx.Node] | None]:
     """Returns the origin and nodes of a generated function; `(None, None)` for any other."""
-    found: tuple[Hashable | None, Mapping[int, fx.Node] | None] = traceback.tb_frame.f_globals.get(
-        _ORIGIN, (None, None)
-    )
+    found: tuple[Hashable | None, Mapping[int, fx.Node] | None] = frame.f_globals.get(_ORIGIN, (None, None))
     return found
 
 
@@ -187,7 +202,7 @@ def fault_call(traceback: TracebackType | None) -> Call | None:
     """Returns the call that failed at run time, from the innermost generated frame of a traceback."""
     found = None
     while traceback is not None:
-        _, nodes = _origin_of(traceback)
+        _, nodes = _origin_of(traceback.tb_frame)
         node = None if nodes is None else nodes.get(traceback.tb_lineno)
         if node is not None:
             found = node, traceback.tb_frame.f_locals

@@ -44,6 +44,24 @@ def warning_text(message: Warning | str) -> str:
     return _TRIGGER.sub("", str(message)).strip().split("\n")[0].rstrip(".")
 
 
+_IN_OTHER_WORDS = (
+    (
+        re.compile(r"\w+\(\): degrees of freedom is <= 0"),
+        "too few values: the result is NaN or infinite",
+        "give it more values, or write `correction=0`",
+    ),
+)
+"""Warnings of torch by their start, with a message and a hint that name what a config can change."""
+
+
+def in_other_words(text: str) -> tuple[str, str]:
+    """The message and the hint for a warning of torch; its own text if no better one is known."""
+    for start, message, hint in _IN_OTHER_WORDS:
+        if start.match(text):
+            return message, hint
+    return text, "change its operands, or use another operation"
+
+
 def hide_from_now_on(text: str) -> None:
     """Hide torch's warnings that begin with this text, which has been reported."""
     warnings.filterwarnings("ignore", message=re.escape(text), category=UserWarning)

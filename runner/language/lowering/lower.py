@@ -19,7 +19,7 @@ from runner.language.graph.lowered import Lowered
 from runner.language.inference.autocast import Autocast
 from runner.language.inference.inference import Inference
 from runner.language.inference.runtime import number_as, quotient
-from runner.language.inference.torch_warnings import torch_warnings_reported
+from runner.language.inference.torch_warnings import in_other_words, torch_warnings_reported
 from runner.language.lowering import branches, calls, indexing, operators
 from runner.language.lowering.calls import differentiated
 from runner.language.lowering.context import Handlers, Lowering, Shared
@@ -32,8 +32,6 @@ from runner.language.text.parse import MAX_INTEGER, parse_expression, parse_stat
 
 _POOLS: Mapping[str, str] = {"sum": "sum", "over": "sum", "mean": "mean", "max": "max", "min": "min"}
 _REDUCTIONS: Mapping[str, str] = {"sum": "sum", "over": "sum", "mean": "mean", "max": "amax", "min": "amin"}
-
-_WARNED = "change its operands, or use another operation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +177,20 @@ def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
     """Lowers one expression; its value is named `value`. Raises as `lower_statements` does."""
     expression = parse_expression(text)
     _check_size(text, [expression], scope, inference)
-    lowering = _start(text, [expression], scope, inference)
-    with inference.session(), _bounded_recursion(), _warnings(lowering):
-        lowering.named["value"] = lowering.plain(lowering.value(expression))
+    lowering = _start(text, [expression] if "grad" in text else [], scope, inference)
+    if _is_input(expression, scope):  # there is nothing to run, or to warn of
+        lowering.named["value"] = lowering.value(expression)
+    else:
+        with inference.session(), _bounded_recursion(), _warnings(lowering):
+            lowering.named["value"] = lowering.plain(lowering.value(expression))
     return Lowered(lowering.graph, lowering.named, "value", lowering.shared.random, lowering.shared.gradients)
+
+
+def _is_input(expression: ast.expr, scope: Scope) -> bool:
+    """Whether an expression is only the name of a tensor, or of a field such as `w.grad`."""
+    if isinstance(expression, ast.Attribute) and isinstance(expression.value, ast.Name):
+        return f"{expression.value.id}.{expression.attr}" in scope.fields
+    return isinstance(expression, ast.Name) and expression.id in scope.tensors
 
 
 def check_one_value(value: object, place: Place = START, origin: Hashable | None = None) -> None:
@@ -239,12 +247,13 @@ def _warnings(lowering: Lowering) -> Iterator[None]:
     found: list[tuple[str, LanguageError]] = []
 
     def report(text: str) -> None:
+        message, hint = in_other_words(text)
         if shared.current is None:
-            found.append((text, LanguageError(text, _WARNED)))
+            found.append((text, LanguageError(message, hint)))
             return
         inner, node = shared.current
-        message = f"`{inner.shown(node)}`: {text}"
-        found.append((text, LanguageError(message, _WARNED, place_of(node, inner.text), inner.origin)))
+        message = f"`{inner.shown(node)}`: {message}"
+        found.append((text, LanguageError(message, hint, place_of(node, inner.text), inner.origin)))
 
     with torch_warnings_reported(report):
         yield

@@ -25,6 +25,7 @@ from runner.catalogue import (
 )
 from runner.errors import did_you_mean, nearest
 from runner.language.dtypes import DTYPES
+from runner.language.graph.contraction import einsum
 from runner.language.inference.guards import guarded
 from runner.language.lowering.counts import excess
 from runner.language.lowering.values import Lookup, describe, example_of, worst_of
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering
 
 _LISTED = "`steprun ops` lists what is"
+
+_INSTEAD: Mapping[str, Callable[..., Any]] = {"torch.einsum": einsum}
+"""Functions in place of torch's own, whose bits depend on what else is installed."""
 
 _DETERMINISTIC: Mapping[tuple[str, str], Mapping[str, Any]] = {("linalg.lstsq", "cpu"): {"driver": "gelsd"}}
 """Arguments by operation and device whose default in torch is nondeterministic: `gelsy`, the default driver of
@@ -420,6 +424,8 @@ def _existing(
 
 def _target(path: str) -> Callable[..., Any] | None:
     """Returns the function at a dotted path; None if this version of torch has none."""
+    if path in _INSTEAD:
+        return _INSTEAD[path]
     module, _, name = path.rpartition(".")
     try:
         function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)

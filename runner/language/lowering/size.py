@@ -41,6 +41,8 @@ class _Counter:
         """Counts the operations of a statement or an expression."""
         if isinstance(tree, ast.For):
             return self.trips(tree.iter) * (1 + self.trees(tree.body))
+        if not self.scope.functions:
+            return 0
         called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
         names = [function.id for function in called if isinstance(function, ast.Name)]
         return sum(1 + self.body(name) for name in names if name in self.scope.functions)

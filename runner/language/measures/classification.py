@@ -21,14 +21,15 @@ def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
         0-d float64; NaN without samples, and if a score is NaN.
     Source: `sklearn.metrics.accuracy_score`.
     """
-    undefined = [torch.tensor(len(prediction) == 0, device=prediction.device)]
+    samples = prediction.shape[0]
+    undefined = [] if samples else [torch.ones((), dtype=torch.bool, device=prediction.device)]
     if prediction.dim() == 2:
         given = scores(prediction, "prediction")
         undefined.append(given.isnan().any())
         prediction = given.argmax(1)
     found = classes(prediction, "prediction")
-    hits = found == classes(target, "target", len(found))
-    return or_nan(wide(hits).sum() / max(1, len(found)), *undefined)
+    hits = (found == classes(target, "target", samples)).sum()  # of small batches, each operation takes time
+    return or_nan(wide(hits) / max(1, samples), *undefined)
 
 
 def top_k_accuracy(score: Tensor, target: Tensor, k: int = 2) -> Tensor:

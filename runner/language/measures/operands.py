@@ -53,8 +53,10 @@ def classes(x: Tensor, name: str, samples: int | None = None, *, count: int | No
     if x.dim() != 1:
         hint = "reduce it to one class a sample: `x.argmax(1)`, or `x.flatten()`"
         raise OperandError(f"`{name}` has shape {tuple(x.shape)}, and takes classes of shape (samples,)", hint)
-    if samples is not None and len(x) != samples:
-        raise OperandError(f"`{name}` has {len(x)} samples, and the other operand {samples}", "give both one length")
+    if samples is not None and x.shape[0] != samples:
+        raise OperandError(
+            f"`{name}` has {x.shape[0]} samples, and the other operand {samples}", "give both one length"
+        )
     if x.is_complex() or (x.is_floating_point() and name == "prediction"):
         hint = "write `x > 0.5` for two classes, `x.argmax(1)` for several"
         raise OperandError(f"`{name}` takes classes, not {dtype_name(x.dtype)} numbers", hint)

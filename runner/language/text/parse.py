@@ -58,9 +58,15 @@ class Header:
 def parse_statements(text: str) -> list[ast.stmt]:
     """Parses the statements of an `expression` or a function body. The last one is its value.
 
+    The trees are cached: do not modify them.
+
     Raises:
         LanguageError: the text is empty, too long, too deep, not Python syntax, or uses syntax outside the language.
     """
+    return list(_remembered_statements(text) if len(text) <= REMEMBERED else _statements(text))
+
+
+def _statements(text: str) -> list[ast.stmt]:
     statements = _parse(text, "exec").body
     assert isinstance(statements, list)
     if not statements:
@@ -74,6 +80,9 @@ def parse_statements(text: str) -> list[ast.stmt]:
             place_of(statements[-1], text),
         )
     return statements
+
+
+_remembered_statements = functools.lru_cache(maxsize=256)(_statements)
 
 
 def parse_expression(text: str) -> ast.expr:
@@ -222,10 +231,19 @@ def _check_text(text: str) -> None:
                 )
 
 
+_UNCHECKED = frozenset(
+    (
+        *(ast.Module, ast.Expression, ast.Load, ast.Store, ast.BinOp, ast.UnaryOp, ast.Call, ast.Assign, ast.Expr),
+        *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.USub),
+    )
+)
+"""Syntax of which nothing is to be checked."""
+
+
 def _check_nodes(tree: ast.AST, text: str, allowed: frozenset[type[ast.AST]] = _ALLOWED) -> None:
     for node in ast.walk(tree):
         kind = type(node)
-        if kind in (ast.Module, ast.Expression):
+        if kind in _UNCHECKED:
             continue
         if kind not in allowed:
             message, hint = NOT_AVAILABLE.get(

@@ -7,6 +7,7 @@ sizes and scalar constants. Does not import torch.
 from __future__ import annotations
 
 import ast
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from runner.language.text.arithmetic import (
     fault_text,
 )
 from runner.language.text.faults import LanguageError, place_of, source_of
-from runner.language.text.parse import TOO_DEEP, parse_expression
+from runner.language.text.parse import REMEMBERED, TOO_DEEP, parse_expression
 
 
 def evaluate(text: str, names: Names) -> Scalar:
@@ -43,11 +44,18 @@ def evaluate(text: str, names: Names) -> Scalar:
     return result
 
 
-def names_in(text: str) -> set[str]:
+def names_in(text: str) -> frozenset[str]:
     """Returns the value names that an expression reads. Raises `LanguageError` if the text is not an expression."""
+    return _remembered_names(text) if len(text) <= REMEMBERED else _names_in(text)
+
+
+def _names_in(text: str) -> frozenset[str]:
     nodes = list(ast.walk(parse_expression(text)))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
+    return frozenset(node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called)
+
+
+_remembered_names = functools.lru_cache(maxsize=256)(_names_in)
 
 
 def attributes_in(text: str) -> list[ast.Attribute]:

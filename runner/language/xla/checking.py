@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import split_scalars
@@ -19,10 +20,30 @@ from runner.language.xla.tracing import DependentDraw, plain_kernels, trace
 MOST_OPERATIONS = 10_000
 """The most operations of an expression and its gradients. XLA compiled 8,800 in 6 seconds; the time grows faster."""
 
+TOO_MANY = f"it has more than {MOST_OPERATIONS:,} operations with its gradients, the most that are compiled"
+
 READ_BACK = "value out of a tracing tensor"
 """Part of torch's message for an operation that reads a number of a tensor while it is traced."""
 
 DEPENDENT = "its random numbers have a distribution that depends on tensors"
+
+
+class _TooMany(Exception):
+    """A computation has more operations than are compiled."""
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Ends a computation with too many operations: tracing all of them would take longer than compiling the most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._count += 1
+        if self._count > MOST_OPERATIONS:
+            raise _TooMany
+        return func(*args, **(kwargs or {}))
 
 
 def untranslatable(computation: Computation, objective: int, parameters: Sequence[str]) -> LanguageError | None:
@@ -42,7 +63,7 @@ def untranslatable(computation: Computation, objective: int, parameters: Sequenc
     if reason is None:
         return None
     place, origin = START, computation.origin
-    for node in computation.nodes:
+    for node in () if reason == TOO_MANY else computation.nodes:
         if node.op in ("call_function", "call_method") and _reason_of(node) is not None:
             place, origin = node.meta.get("place", START), node.meta.get("origin", computation.origin)
             break
@@ -103,13 +124,14 @@ def _reason(
 
     plain = [example.detach() for example in examples]
     try:
-        with torch.random.fork_rng(devices=[]), plain_kernels():
+        with torch.random.fork_rng(devices=[]), plain_kernels(), _Counting():
             differentiated = make_fx(compute)(*plain)
         graph = trace(lambda *given: differentiated(*given), plain).graph
-        count = len(graph.graph.nodes)
-        if count > MOST_OPERATIONS:
-            return f"it has {count:,} operations with its gradients, and at most {MOST_OPERATIONS:,} are compiled"
+        if len(graph.graph.nodes) > MOST_OPERATIONS:
+            return TOO_MANY
         translate(graph)
+    except _TooMany:
+        return TOO_MANY
     except Unsupported as error:
         return reason_of(error)
     except DependentDraw:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from runner.faults import Faults
+from runner.faults import Faults, sentence
 from runner.optim import OptimizerPlan
 from runner.plan.checks.compilable import check_compilable, loop_around
 from runner.plan.checks.whole_steps import EAGER
@@ -25,6 +25,9 @@ THREADS, THREAD_BYTES = 16, 160 << 20
 """Threads of JAX beside those for each core, and the address space of one: its stack, and its arena of glibc."""
 
 OTHERS = f"`engine: compile` or {EAGER}"
+
+PLATFORMS = "JAX_PLATFORMS"
+"""The environment variable that names the devices that JAX starts."""
 
 _INSTALL = "install it with `pip install 'steprun[xla]'`"
 
@@ -47,15 +50,22 @@ def check_jax(device: str, faults: Faults) -> None:
 
 
 def check_backend(device: str, faults: Faults) -> None:
-    """Report a device that JAX does not have. Starts JAX."""
-    import jax
-
+    """Report a JAX that cannot be imported, and a device that it does not have. Starts JAX."""
+    try:
+        import jax
+    except (ImportError, RuntimeError) as error:  # an installation of JAX whose parts do not fit
+        faults.add(("engine",), f"JAX cannot be imported: {sentence(error)}", f"{_INSTALL}, or write {OTHERS}")
+        return
     kind = device.partition(":")[0]
     try:
         jax.devices(kind)
-    except RuntimeError:
+    except (RuntimeError, AssertionError):  # the latter if JAX_PLATFORMS names a device that this machine lacks
         message = f"`engine: xla` runs on the devices of JAX, and it has no `{kind}`"
-        faults.add(("engine",), message, f"install JAX for `{kind}`, or write {OTHERS}")
+        hint = f"install JAX for `{kind}`, or write {OTHERS}"
+        if PLATFORMS in os.environ:
+            message += f": {PLATFORMS} is `{os.environ[PLATFORMS]}`"
+            hint = f"unset the environment variable {PLATFORMS}, or write {OTHERS}"
+        faults.add(("engine",), message, hint)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

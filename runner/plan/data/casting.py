@@ -75,11 +75,17 @@ def _all_within(values: Tensor, dtype: torch.dtype) -> bool:
     if values.dtype not in _WITH_ENDS or not values.numel() or (floating and not dtype.is_floating_point):
         return False
     least, largest = (end.item() for end in values.aminmax())
+    return ends_fit(least, largest, dtype)
+
+
+def ends_fit(least: Number, largest: Number, dtype: torch.dtype) -> bool:
+    """Whether a dtype represents every number of a kind, integer or float, between two; False if that is unknown."""
+    floating = isinstance(least, float)
     if dtype.is_floating_point:
         most = min(torch.finfo(dtype).max, math.inf if floating else EXACT)
-        return bool(-most <= least and largest <= most)
+        return -most <= least and largest <= most
     info = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
-    return bool(info[0] <= least and largest <= info[1])
+    return not floating and info[0] <= least and largest <= info[1]
 
 
 def _lost(values: Tensor, dtype: torch.dtype) -> Tensor:

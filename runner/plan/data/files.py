@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy
 import torch
@@ -18,7 +19,7 @@ from runner.errors import did_you_mean, listing
 from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.plan.data.arrays import Header, open_npy, open_npz, open_safetensors, read_values
-from runner.plan.data.casting import first_misfit, is_lossless
+from runner.plan.data.casting import first_misfit
 from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, locate, locate_all
 from runner.plan.data.tables.cells import Words
@@ -27,12 +28,9 @@ from runner.plan.data.tables.conversions import PLAINLY, Conversion, Reading, un
 from runner.plan.data.tables.dates import moved_date
 from runner.plan.data.tables.header import DELIMITERS
 from runner.plan.data.tables.parquet import (
-    Part,
     describe_parquet,
-    may_misfit,
     names_in_parquet,
     parquet_names,
-    parquet_parts,
     read_parquet,
     row_groups,
 )
@@ -48,7 +46,6 @@ __all__ = [
     "Columns",
     "FileFault",
     "cast",
-    "check_cast",
     "describe",
     "groups_of",
     "open_array",
@@ -188,7 +185,7 @@ def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...
             _check_size(array, header.bytes, limit)
             shape, dtype = shape_of_classes(header, array.reading.of(array.column), array.name)
     elif array.is_text:
-        numbers = _read_text(array, limit)
+        numbers = read_text(array, limit)
         shape, dtype = numbers.shape, numbers.torch_dtype
     else:
         shape, dtype = describe_parquet(array.paths, array.columns, array.reading)
@@ -204,13 +201,13 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
     """
     limit = machine_memory() if limit is None else limit
     if array.suffix in _OPENERS:
-        with _OPENERS[array.suffix](array.path, array.key) as (header, stream):
+        with open_stream(array) as (header, stream):
             _check_size(array, header.bytes, limit)
             if header.text is not None or array.has_classes:
                 return class_numbers(header, stream, array.name, array.reading, array.column)
             tensor = read_values(header, stream, array.name)
     elif array.is_text:
-        tensor = as_tensor(_read_text(array, limit))
+        tensor = as_tensor(read_text(array, limit))
     else:
         shape, dtype = describe_parquet(array.paths, array.columns, array.reading)
         _check_size(array, math.prod(shape) * dtype.itemsize, limit)
@@ -218,9 +215,18 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
     return widened(tensor, array.name)
 
 
+def open_stream(array: ArrayFile) -> AbstractContextManager[tuple[Header, IO[bytes]]]:
+    """Provides the header of an array in a file that is no table, and the stream at its first value.
+
+    Raises:
+        FileFault: as `describe`.
+    """
+    return _OPENERS[array.suffix](array.path, array.key)
+
+
 def header_of(array: ArrayFile) -> Header:
     """The header of an array in a file that is no table. Raises as `describe`."""
-    with _OPENERS[array.suffix](array.path, array.key) as (header, _):
+    with open_stream(array) as (header, _):
         return header
 
 
@@ -230,7 +236,7 @@ def array_words(array: ArrayFile, limit: int | None = None) -> Words:
     Raises:
         FileFault: as `describe`, or it holds neither text nor integers.
     """
-    with _OPENERS[array.suffix](array.path, array.key) as (header, stream):
+    with open_stream(array) as (header, stream):
         _check_size(array, header.bytes, machine_memory() if limit is None else limit)
         return words_of_array(header, stream, array.name)
 
@@ -329,51 +335,8 @@ def _file_of(array: ArrayFile, row: int) -> tuple[str, int]:
     return array.name, row
 
 
-SCAN_BYTES = 256 << 20
-"""Maximum bytes of a file whose values planning checks; a run checks those of larger files."""
-
-
-def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -> None:
-    """Check the values of an array before a run: all values of a text table, and of other files up to `SCAN_BYTES`.
-
-    Raises:
-        FileFault: as `cast`, or a value is missing.
-    """
-    if array.is_text:
-        numbers = _read_text(array, machine_memory() if limit is None else limit)
-        if array.has_dates or any(first_misfit(values, dtype) is not None for values in numbers.tensors()):
-            cast(as_tensor(numbers), dtype, array)  # finds the first one by row
-        return
-    if size_of(array) > SCAN_BYTES:
-        return
-    if array.suffix == ".parquet":
-        if array.has_dates:
-            for group in range(len(groups_of(array))):
-                start = sum(groups_of(array)[:group])
-                values = read_group(array, group)
-                cast(values, dtype, array, range(start, start + len(values)))
-        elif may_misfit(array.paths, array.columns, array.reading, dtype):
-            for part in parquet_parts(array.paths, array.columns, array.reading):
-                check_part(part, dtype)
-        return
-    shape, kind = describe(array, sys.maxsize)
-    scanned = array.has_classes or not is_lossless(kind, dtype) or header_of(array).dtype == torch.uint64
-    if scanned and math.prod(shape) * kind.itemsize <= min(SCAN_BYTES, limit or SCAN_BYTES):
-        cast(read(array, limit), dtype, array)
-
-
-def check_part(part: Part, dtype: torch.dtype) -> None:
-    """Check that a dtype represents the values of some rows. Raises `CastFault`."""
-    found = first_misfit(part.values, dtype)
-    if found is not None:
-        index, value, reason = found
-        at = f" at {list(index[1:])}" if len(index) > 1 else ""
-        message = f"{part.file} holds {value} in row {part.first + index[0]}{at} of the column `{part.column}`"
-        message += f", which does not fit {dtype_name(dtype)}: it {reason}"
-        raise CastFault(message, "write a `dtype` that holds it, or correct the value")
-
-
-def _read_text(array: ArrayFile, limit: int) -> TextColumns:
+def read_text(array: ArrayFile, limit: int) -> TextColumns:
+    """The numbers of a text table, column by column. Raises as `describe`."""
     _check_size(array, size_of(array), limit)
     return read_selection(selection_of(array.paths, array.columns, array.reading), limit)
 

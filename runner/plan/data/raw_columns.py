@@ -15,6 +15,7 @@ from runner.plan.data.tables.conversions import as_floating
 from runner.plan.data.tables.parquet import column_parts
 from runner.plan.data.tables.parquet_cells import is_plain_text, numbers_in, words_in
 from runner.plan.data.tables.text_cache import text_columns, text_names
+from runner.plan.data.tables.text_table import first_inexact
 
 ROWS_AT_ONCE = 1 << 16
 
@@ -35,6 +36,14 @@ def raw_column(array: ArrayFile, name: str, limit: int | None = None) -> Array:
 
 def raw_blocks(array: ArrayFile, names: Sequence[str], limit: int | None = None) -> Iterator[dict[str, Array]]:
     """Yields the cells of columns, some rows at a time. A Parquet file is not held in memory. As `raw_column`."""
+    for file, start, found in cell_blocks(array, names, limit):
+        yield {name: _array(cells, file, name, start) for name, cells in found.items()}
+
+
+def cell_blocks(
+    array: ArrayFile, names: Sequence[str], limit: int | None = None
+) -> Iterator[tuple[str, int, dict[str, Numbers | Words]]]:
+    """Yields the cells of columns, after the name of their file and the number of the first row. As `raw_blocks`."""
     if array.is_text:
         yield from _text_blocks(array, names, sys.maxsize if limit is None else limit)
         return
@@ -42,10 +51,12 @@ def raw_blocks(array: ArrayFile, names: Sequence[str], limit: int | None = None)
         raise FileFault(f"{array.name} is no table", "name a .csv, .tsv or .parquet file")
     for path in array.paths:
         for start, found in column_parts(path, names):
-            yield {name: _raw(cells, path.name, name, start) for name, cells in found.items()}
+            yield path.name, start, {name: _cells(cells, path.name, name, start) for name, cells in found.items()}
 
 
-def _text_blocks(array: ArrayFile, names: Sequence[str], limit: int) -> Iterator[dict[str, Array]]:
+def _text_blocks(
+    array: ArrayFile, names: Sequence[str], limit: int
+) -> Iterator[tuple[str, int, dict[str, Numbers | Words]]]:
     dialect = array.reading.dialect
     chosen_of(tuple(names), text_names(array.paths, dialect), array.path.name)
     found = text_columns(array.paths, dialect, [(name, False) for name in names], limit)
@@ -56,26 +67,34 @@ def _text_blocks(array: ArrayFile, names: Sequence[str], limit: int) -> Iterator
     rows = len(first.codes if isinstance(first, Words) else first.values)  # type: ignore[union-attr]
     for start in range(0, rows, ROWS_AT_ONCE):
         here = slice(start, min(start + ROWS_AT_ONCE, rows))
-        yield {name: _cut(cells, here) for name, cells in columns.items()}
+        yield array.name, start, {name: _cut(cells, here) for name, cells in columns.items()}
 
 
-def _cut(cells: Numbers | Words | FileFault, here: slice) -> Array:
+def _cut(cells: Numbers | Words | FileFault, here: slice) -> Numbers | Words:
     assert not isinstance(cells, FileFault)
     if isinstance(cells, Words):
-        return numpy.array(cells.words, dtype=object)[cells.codes[here]]
-    missing = None if cells.missing is None else cells.missing[here]
-    return _with_nan(Numbers(cells.values[here], missing))
+        return Words(cells.codes[here], cells.words)
+    return Numbers(cells.values[here], None if cells.missing is None else cells.missing[here])
 
 
-def _with_nan(cells: Numbers) -> Array:
-    return cells.values if cells.missing is None or not cells.missing.any() else as_floating(cells).values
-
-
-def _raw(array: object, file: str, column: str, start: int) -> Array:
+def _cells(array: object, file: str, column: str, start: int) -> Numbers | Words:
     import pyarrow
 
     kind = array.type  # type: ignore[attr-defined]
     if is_plain_text(kind) or pyarrow.types.is_temporal(kind):
-        cells = words_in(array, file, column)
+        return words_in(array, file, column)
+    return numbers_in(array, file, column, start)
+
+
+def _array(cells: Numbers | Words, file: str, column: str, start: int) -> Array:
+    if isinstance(cells, Words):
         return numpy.array(cells.words, dtype=object)[cells.codes]
-    return _with_nan(numbers_in(array, file, column, start))
+    if cells.missing is None or not cells.missing.any():
+        return cells.values
+    row = first_inexact(cells.values)
+    if row is not None:
+        message = f"{file} holds {cells.values[row]} in row {start + row} of the column `{column}` beside missing cells"
+        raise FileFault(
+            f"{message}: float64 cannot represent it exactly", "fill the missing cells, or save the column as text"
+        )
+    return as_floating(cells).values

@@ -1,4 +1,4 @@
-"""Reads single rows of an array in a file, for sources larger than memory.
+"""Reads some rows of an array in a file: single rows, for sources larger than memory, or all of them in blocks.
 
 Consecutive rows are read at their offset. Scattered rows are copied out of a mapping of the file, because a system call
 for each row would take ten times as long. Reading a mapping beyond the end of a truncated file would abort the process,
@@ -10,16 +10,17 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
+from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from runner.plan.data.arrays import Header, open_npy, open_safetensors, values_of
-from runner.plan.data.files import ArrayFile, FileFault, widened
+from runner.plan.data.arrays import Header, read_values, values_of
+from runner.plan.data.files import ArrayFile, FileFault, header_of, open_stream, read, widened
 
-_OPENERS = {".npy": open_npy, ".safetensors": open_safetensors}
+_MAPPED = (".npy", ".safetensors")
 
 
 MAPPED_BYTES = 64 << 20
@@ -27,11 +28,43 @@ MAPPED_BYTES = 64 << 20
 
 
 def has_rows(array: ArrayFile) -> bool:
-    """Whether the rows of an array are contiguous in its file, and are read as they are."""
-    if array.suffix not in _OPENERS or array.has_classes:
+    """Whether any rows of an array can be read from its file."""
+    return array.suffix in _MAPPED and in_order(array)
+
+
+def in_order(array: ArrayFile) -> bool:
+    """Whether the rows of an array that is no table follow one another in its file, and are read as they are."""
+    if array.is_table or array.has_classes:
         return False
-    with _OPENERS[array.suffix](array.path, array.key) as (header, _):
-        return header.bytes > 0 and header.text is None and not (header.fortran_order and len(header.shape) > 1)
+    header = header_of(array)
+    return header.bytes > 0 and header.text is None and not (header.fortran_order and len(header.shape) > 1)
+
+
+_BLOCK_BYTES = 16 << 20
+
+
+def row_blocks(array: ArrayFile, limit: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    """Yields the rows of an array in a file that is no table, in blocks of at most 16 MiB or one row.
+
+    Arrays with classes, and those in Fortran order, are read as a whole.
+
+    Args:
+        limit: maximum bytes of an array that is read as a whole; the memory of the machine by default.
+    Yields:
+        The number of the first row, and the rows with the dtype that `describe` returns.
+    Raises:
+        FileFault: as `read`.
+    """
+    if not in_order(array):
+        yield 0, read(array, limit)
+        return
+    with open_stream(array) as (header, stream):
+        rows = header.shape[0] if header.shape else 1
+        at_once = max(1, _BLOCK_BYTES * rows // header.bytes)
+        for start in range(0, rows, at_once):
+            shape = (min(at_once, rows - start), *header.shape[1:]) if header.shape else ()
+            block = Header(shape, header.dtype, header.big_endian)
+            yield start, widened(read_values(block, stream, array.name), array.name)
 
 
 class Rows:
@@ -44,7 +77,7 @@ class Rows:
     __slots__ = ("__weakref__", "_descriptor", "_header", "_map", "_name", "_offset", "_touched", "_width")
 
     def __init__(self, array: ArrayFile) -> None:
-        with _OPENERS[array.suffix](array.path, array.key) as (header, stream):
+        with open_stream(array) as (header, stream):
             self._offset = stream.tell()
             self._descriptor = os.dup(stream.fileno())
         weakref.finalize(self, os.close, self._descriptor)

@@ -16,13 +16,13 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
-from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of
+from runner.plan.data.files import ArrayFile, FileFault, describe, groups_of
+from runner.plan.data.reading.checking import Scan, check_values
 from runner.plan.data.reading.fits import check_classes
 from runner.plan.data.reading.source_tables import SourceTable, open_column, source_table
 from runner.plan.data.row_files import has_rows
 from runner.plan.data.selection.of_source import select_source
 from runner.plan.data.selection.planning import ClassCount, columns_named
-from runner.plan.data.selection.selected_rows import check_selected
 from runner.plan.data.selection.selection import Selection
 from runner.plan.data.tables.columns import names_in
 from runner.plan.data.text_arrays import TextFault
@@ -40,6 +40,7 @@ _TEXT = (".csv", ".tsv")
 _READ_WHOLE = (*_TEXT, ".npz")
 _ANY_SIZE = 1 << 62
 _INDEX_BYTES = 8
+_CODE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ class SourceContext:
     faults: Faults
     allowed: tuple[Path, ...]
     memory: int  # bytes
+    scan: Scan
 
 
 def columns_read(config: Config) -> list[tuple[str, bool]]:
@@ -195,7 +197,7 @@ def plan_sources(
         memory: available bytes; a source larger than a quarter of them is streamed.
     """
     folders = (*map(Path, faults.document.sandbox.folders), *allowed)
-    context = SourceContext(scalars, default_dtype, faults, folders, memory)
+    context = SourceContext(scalars, default_dtype, faults, folders, memory, Scan())
     sources: dict[str, SourcePlan] = {}
     for name, declared in declarations.items():
         try:
@@ -269,7 +271,7 @@ def _check_selected(columns: Iterable[BatchColumn], selection: Selection, contex
     for column in columns:
         try:
             check_classes(column.array, selection, context.memory)
-            check_selected(column.array, column.dtype, selection, context.memory)
+            check_values(column.array, column.dtype, context.scan, context.memory, selection)
         except FileFault as fault:
             at = column.path if fault.about_columns else column.dtype_path
             raise PlacedFault(at, fault.message, fault.hint) from fault
@@ -325,19 +327,24 @@ def _column(
     dtype_path = at if context.faults.document.node(written) is None else written
     if declared.select is None:
         try:
-            check_cast(array, dtype, context.memory)
+            check_values(array, dtype, context.scan, context.memory)
         except FileFault as fault:
             raise PlacedFault(at if fault.about_columns else dtype_path, fault.message, fault.hint) from fault
-    read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
+    read_bytes = _reading_bytes(array, shape[1:], kind, dtype)
     taken = () if table is None else table.taken.get(batch_name, ())
     return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes, taken), shape[0]
 
 
-def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> int:
-    """Additional bytes of one element during reading."""
+def _reading_bytes(array: ArrayFile, shape: tuple[int, ...], kind: torch.dtype, dtype: torch.dtype) -> int:
+    """Additional bytes of one sample of this shape during reading."""
+    elements = math.prod(shape)
     if array.suffix in _TEXT:
-        return 2 * kind.itemsize  # the parts, and the whole
-    return kind.itemsize if kind != dtype else 1  # the values before the cast; otherwise a mask for NaN
+        return 2 * kind.itemsize * elements  # the parts, and the whole
+    codes = 0
+    if array.has_classes:
+        one_hot = array.reading.of(array.column).one_hot
+        codes = _CODE_BYTES + (_INDEX_BYTES + elements if one_hot else 0)  # numbers of texts; of classes, and booleans
+    return codes + (kind.itemsize if kind != dtype else 1) * elements  # before the cast; otherwise a mask for NaN
 
 
 def _open(

@@ -7,6 +7,7 @@ from typing import IO
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from runner.language.dtypes import dtype_name
@@ -66,20 +67,24 @@ def words_of_array(header: Header, stream: IO[bytes], name: str) -> Words:
         FileFault: as `shape_of_classes`, or its bytes are not text.
     """
     _check(header, name)
-    if header.text is None:
-        distinct, codes = numpy.unique(read_values(header, stream, name).numpy(), return_inverse=True)
-        return Words(codes.astype(numpy.int32), tuple(str(value).lower() for value in distinct.tolist()))
     places: dict[str, int] = {}
-    parts = [numpy.zeros(0, dtype=numpy.int32)]
+    found = numpy.empty(header.shape[0], dtype=numpy.int32)
+    start = 0
     for block in _blocks(header, stream, name):
         distinct, codes = numpy.unique(block, return_inverse=True)
         try:
-            words = [str(word, "utf-8") if isinstance(word, bytes) else word for word in distinct.tolist()]
+            words = [_word(value) for value in distinct.tolist()]
         except UnicodeDecodeError as error:
             raise FileFault(f"{name} holds bytes that are not UTF-8", "save it with `array.astype(str)`") from error
-        known = [places.setdefault(word.strip(), len(places)) for word in words]
-        parts.append(numpy.array(known, dtype=numpy.int32)[codes])
-    return Words(numpy.concatenate(parts), tuple(places))
+        known = [places.setdefault(word, len(places)) for word in words]
+        found[start : start + len(block)] = numpy.array(known, dtype=numpy.int32)[codes]
+        start += len(block)
+    return Words(found, tuple(places))
+
+
+def _word(value: bytes | str | int | bool) -> str:
+    text = str(value, "utf-8") if isinstance(value, bytes) else value
+    return text.strip() if isinstance(text, str) else str(value).lower()
 
 
 def _check(header: Header, name: str) -> None:
@@ -96,14 +101,16 @@ def _check(header: Header, name: str) -> None:
         raise FileFault(f"{name} holds nothing in row 0", "save text", about_columns=True)
 
 
-def _blocks(
-    header: Header, stream: IO[bytes], name: str
-) -> Iterator[numpy.ndarray[tuple[int], numpy.dtype[numpy.str_]]]:
-    assert header.text is not None
-    rows, width = header.shape[0], header.text.itemsize
+def _blocks(header: Header, stream: IO[bytes], name: str) -> Iterator[NDArray[numpy.generic]]:
+    """Yields the entries of an array, some at a time."""
+    rows, width = header.shape[0], header.bytes // max(1, header.shape[0])
     at_once = max(1, _BLOCK_BYTES // max(1, width))
     for start in range(0, rows, at_once):
         count = min(at_once, rows - start)
+        if header.text is None:
+            some = Header((count,), header.dtype, header.big_endian)
+            yield read_values(some, stream, name).numpy()
+            continue
         content = _read(stream, count * width)
         if len(content) < count * width:
             raise FileFault(f"{name} is truncated in row {start + len(content) // width}", "write the file again")

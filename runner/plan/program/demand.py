@@ -185,8 +185,8 @@ def _clips_norm(step: models.Step) -> bool:
     )
 
 
-def _names(text: str) -> set[str]:
+def _names(text: str) -> frozenset[str]:
     try:
         return names_in(text)
     except LanguageError:
-        return set()
+        return frozenset()

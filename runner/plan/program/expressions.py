@@ -29,7 +29,7 @@ from runner.plan.data.batch_choice import MOST_VARIANTS, Choice, Supply
 from runner.plan.program.instructions import Evaluation
 from runner.plan.program.whole_expression import WholeExpression
 from runner.plan.rows.columns import Column
-from runner.plan.tensors.examples import Shapes
+from runner.plan.tensors.examples import Shapes, Warned
 from runner.plan.tensors.tensors import TensorPlan
 
 
@@ -58,6 +58,7 @@ class Values:
     _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)
     _lowered: dict[tuple[object, ...], Lowered | None] = field(default_factory=dict)
     _scopes: dict[tuple[int, int], Scope] = field(default_factory=dict)
+    _reaching: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _others: list[Lowered] = field(default_factory=list)  # expressions of `assign`, `expect` and `when`
 
     @property
@@ -89,8 +90,10 @@ class Values:
 
     def reaching(self, objective: str) -> tuple[str, ...]:
         """The trainable parameters that an objective depends on, in the order of the file."""
-        inputs = set(differentiable_inputs(self.lowered, objective))
-        return tuple(name for name in self.trainable if name in inputs)
+        if objective not in self._reaching:
+            inputs = set(differentiable_inputs(self.lowered, objective))
+            self._reaching[objective] = tuple(name for name in self.trainable if name in inputs)
+        return self._reaching[objective]
 
     def metrics(self, computed: Collection[str]) -> list[str]:
         """The metrics that a step can supply: those that only read named values it computes."""
@@ -184,17 +187,34 @@ class Values:
         if key == (True, *self.supply.signature(self.supply.choose(), {})):
             return self.lowered
         if key not in self._lowered:
+            known = list(self.shapes.warned)
             try:
                 self._lowered[key] = self.expression.lower(self.supply.examples(choice, lengths), training)
+                self._place_warnings(known, lengths, training)
             except LanguageError as error:
                 self.shapes.retry(error)
-                error.message = f"{error.message}, {_circumstances(lengths, training)}"
-                short = [name for name, length in lengths.items() if length < self.supply.sources[name].batch_size]
-                if short and training:
-                    error.hint = f"write `drop_last: true` for `{short[0]}`, which leaves its last batch out"
+                self._say_when(error, lengths, training)
                 self.faults.language(("expression",), error)
                 self._lowered[key] = None
         return self._lowered[key]
+
+    def _place_warnings(self, known: Sequence[Warned], lengths: Mapping[str, int], training: bool) -> None:
+        """Say of torch's new warnings which batches they are about; those at a known place are left out."""
+        places = [_place_of(each) for each in known]
+        new = [each for each in self.shapes.warned[len(known) :] if _place_of(each) not in places]
+        self.shapes.warned[len(known) :] = new
+        for _, _, error in new:
+            short = self._say_when(error, lengths, training)
+            if short and not training:
+                error.hint = f"choose a `batch_size` for `{short[0]}` without a shorter last batch, or leave it out"
+
+    def _say_when(self, error: LanguageError, lengths: Mapping[str, int], training: bool) -> list[str]:
+        """Add the batches to the message of an error; returns the sources of those that are shorter last ones."""
+        error.message = f"{error.message}, {_circumstances(lengths, training)}"
+        short = [name for name, length in lengths.items() if length < self.supply.sources[name].batch_size]
+        if short and training:
+            error.hint = f"write `drop_last: true` for `{short[0]}`, which leaves its last batch out"
+        return short
 
     def other_lowered(self) -> Iterator[Lowered]:
         """The expression lowered for all further batch lengths, and the expressions of steps."""
@@ -322,6 +342,11 @@ def merged(computations: Sequence[Computation]) -> Computation:
         shape = output.shape if all(other.shape == output.shape for other in others) else None
         outputs.append(replace(output, shape=shape, aliases=any(found.aliases for found in (output, *others))))
     return replace(first, outputs=tuple(outputs))
+
+
+def _place_of(warned: Warned) -> tuple[object, ...]:
+    path, text, error = warned
+    return path, text, error.place, error.origin
 
 
 def _circumstances(lengths: Mapping[str, int], training: bool) -> str:

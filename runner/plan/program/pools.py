@@ -137,7 +137,8 @@ def _reference(
 
     The second is None if the expression does not depend on the length.
     """
-    found = [(lengths, values.lowered_for(choice, lengths, training)) for lengths in values.lengths(sources, True)]
+    whole = not training  # `evaluate` alone reads the batch that `drop_last` drops
+    found = [(lengths, values.lowered_for(choice, lengths, training)) for lengths in values.lengths(sources, whole)]
     first, lowered = found[0]
     if any(other is None for _, other in found) or lowered is None:
         return None

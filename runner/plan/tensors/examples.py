@@ -35,6 +35,10 @@ class WrongInference(Exception):
         self.fake = fake
 
 
+Warned = tuple[ConfigPath, str, LanguageError]
+"""A warning of torch: the expression in the config, torch's text, and the same at its operation."""
+
+
 @dataclass(slots=True)
 class Shapes:
     """The inferences of one plan, which share their bounds.
@@ -47,7 +51,7 @@ class Shapes:
     fake: bool
     final: bool
     made: list[Inference] = field(default_factory=list)
-    warned: list[tuple[ConfigPath, str, LanguageError]] = field(default_factory=list)  # torch's warnings
+    warned: list[Warned] = field(default_factory=list)
 
     def inference(self, gradients: bool = False, path: ConfigPath = ("expression",)) -> Inference:
         """Returns a new inference, which records gradients if `gradients` is true.

@@ -25,6 +25,9 @@ CHECKPOINTS_FOLDER = "checkpoints"
 LAST, BEST = "last", "best"
 """The weights at the end of a run, and the best ones. `last` is also the tag of the state that a run keeps."""
 
+KEPT_SUFFIX = ".last.json"
+"""The end of the names of checkpoints as they were when a run kept its state; no tag has a dot."""
+
 _FILES = {LAST: WEIGHTS_FILE, BEST: BEST_FILE}
 _SUFFIX = ".safetensors"
 
@@ -114,7 +117,7 @@ def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: 
     """The weights in the checkpoint with a tag."""
     try:
         with run.folder(CHECKPOINTS_FOLDER) as folder:
-            tags = [file.removesuffix(".json") for file in folder.names(".json")]
+            tags = [file.removesuffix(".json") for file in folder.names(".json") if not file.endswith(KEPT_SUFFIX)]
             if at in tags:
                 content = _checkpoint(folder, f"{at}.json", f"{name}/{CHECKPOINTS_FOLDER}/{at}.json")
                 file = content["tensors"]

@@ -23,7 +23,8 @@ from runner.language.text.faults import LanguageError
 from runner.optim import named_as_numbers
 from runner.optim.plans import Path, broadcasts
 from runner.plan.data.dtypes import Number, default_of_kind, has_gradient, misfit
-from runner.plan.data.files import CastFault, FileFault, check_cast
+from runner.plan.data.files import CastFault, FileFault
+from runner.plan.data.reading.checking import Scan, check_values
 from runner.plan.memory import machine_memory
 from runner.plan.tensors.initial import Computed, Drawn, Evaluate, Fill, Initial, Listed, Loaded, draw, make
 from runner.plan.tensors.origins import DeclarationContext, declared_shape, init_path, source_of
@@ -134,13 +135,13 @@ def plan_tensors(
         named_as_numbers(config) if not config.device.startswith("mps") else frozenset(),  # which has no float64
         frozenset(f"{source}.{column}" for source, data in config.data.items() for column in data.columns),
     )
-    faults = Faults(config.document, problems)
+    faults, scan = Faults(config.document, problems), Scan()
     plans: dict[str, TensorPlan] = {}
     for name, role, declared in _declarations(config):
         with faults.collecting():
             plan = _plan(name, role, declared, context)
             _check_stacked(plan)
-            found = _check_values(plan, config.document, context.limit) if plan.elements else []
+            found = _check_values(plan, config.document, context.limit, scan) if plan.elements else []
             plans[name] = plan
             for warning in found:
                 place = init_path(plan.path, config.document)
@@ -208,13 +209,13 @@ def _check_size(plan: TensorPlan, limit: int) -> None:
         raise PlacedFault((*plan.path, "shape"), message, "make it smaller")
 
 
-def _check_values(plan: TensorPlan, document: Document, limit: int) -> list[str]:
+def _check_values(plan: TensorPlan, document: Document, limit: int, scan: Scan) -> list[str]:
     """Check the source of a tensor's values against its dtype and shape; returns torch's warnings."""
     at = init_path(plan.path, document)
     match plan.init:
         case Loaded(array, dtype_path=dtype_path):
             try:
-                check_cast(array, plan.dtype, limit)
+                check_values(array, plan.dtype, scan, limit)
             except FileFault as fault:
                 raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
         case Fill(value):

@@ -21,6 +21,7 @@ _DIGEST_OF_WEIGHTS = ("from_run", "sha256")
 """The digests of a run's data files are recorded apart, and those of its first weights among them."""
 LONGEST_TEXT = 60
 _DIGEST = "sha256:"
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _MOST_SHOWN = 3
 
 
@@ -91,7 +92,7 @@ def value_of(node: Node, path: Path, document: Document) -> Any:
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else _JSON.encode(value)
     if len(text) <= LONGEST_TEXT and "\n" not in text and not text.startswith(_DIGEST):
         return text
     return _DIGEST + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -34,7 +34,7 @@ FIELDS = {
     "tensors": TEXT,
     "sha256": TEXT,
 }
-_UNTAGGED = re.compile(r"\d{8,}\.json")
+UNTAGGED = re.compile(r"\d{8,}\.json")
 _TENSORS = re.compile(r"(?:[A-Za-z0-9_-]+-)?\d{8,}\.safetensors")
 """The names of tensor files; no other file in the folder is removed."""
 
@@ -45,15 +45,20 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     A tagged checkpoint replaces the previous one with its tag; of untagged ones, the newest two are kept. Both files
     are written atomically. The JSON file comes last: it names the tensor file, and has the digests of both files.
     """
-    folder = directory / CHECKPOINTS_FOLDER
+    return write_checkpoint(plan, state_contents(plan, state), directory, tag)
+
+
+def write_checkpoint(plan: Plan, state: Mapping[str, Any], directory: Path, tag: str | None) -> Path:
+    """Write what `state_contents` returned, as `save_checkpoint` does."""
+    folder, row = directory / CHECKPOINTS_FOLDER, state["row"]
     tensors: dict[str, Tensor] = {}
-    contents = encode(state_contents(plan, state), partial(_named, tensors))
-    name = f"{state.row:08}" if tag is None else f"{tag}-{state.row:08}"
+    contents = encode(state, partial(_named, tensors))
+    name = f"{row:08}" if tag is None else f"{tag}-{row:08}"
     path = folder / f"{name if tag is None else tag}.json"
     data = Digested(pieces_of(tensors))
     try:
         write_atomically(folder / f"{name}.safetensors", data, through=directory)
-        write_atomically(path, _description(plan, state, name, data.digest, contents), through=directory)
+        write_atomically(path, _description(plan, row, name, data.digest, contents), through=directory)
         _prune(directory)
     except OSError as error:
         message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
@@ -61,13 +66,13 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     return path
 
 
-def _description(plan: Plan, state: State, name: str, digest: str, contents: Any) -> bytes:
+def _description(plan: Plan, row: int, name: str, digest: str, contents: Any) -> bytes:
     """The JSON of a checkpoint."""
     content = {
         "format": FORMAT,
         "torch": torch.__version__,
         "config": config_fields(plan.config.document),
-        "row": state.row,
+        "row": row,
         "tensors": f"{name}.safetensors",
         "sha256": digest,
         "state": contents,
@@ -83,7 +88,7 @@ def _prune(directory: Path) -> None:
     """
     with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
         tensors = {name: _tensors_named(folder, name) for name in folder.names(".json")}
-        untagged = [name for name in tensors if _UNTAGGED.fullmatch(name) and tensors[name] == _tensors_file(name)]
+        untagged = [name for name in tensors if UNTAGGED.fullmatch(name) and tensors[name] == _tensors_file(name)]
         for name in untagged[:-2]:
             folder.remove(name)
             del tensors[name]
@@ -113,6 +118,26 @@ def load_checkpoint(plan: Plan, state: State, path: Path, grown: str | None = No
     Raises:
         RunError: the checkpoint is damaged, has another format, or belongs to another config; the message says which.
     """
+    content = _of_this_run(plan, path, grown)
+    limit = largest_checkpoint(plan, state)
+    _release_weights(state)
+    contents = _contents(plan, state, path, content, limit)
+    for name, parameter in state.parameters.items():
+        parameter.data = contents["weights"][name].to(plan.device)
+    restore_state(state, contents, plan.device)
+
+
+def read_state(plan: Plan, state: State, path: Path, grown: str) -> dict[str, Any]:
+    """The contents of a checkpoint, as `state_contents` returned them. Takes and raises as `load_checkpoint`.
+
+    Args:
+        state: a state of the run, for its shapes; it stays as it is.
+    """
+    return _contents(plan, state, path, _of_this_run(plan, path, grown), largest_checkpoint(plan, state))
+
+
+def _of_this_run(plan: Plan, path: Path, grown: str | None) -> dict[str, Any]:
+    """The content of a checkpoint's JSON file, if it belongs to the run."""
     content = read_checkpoint(path)
     if content["torch"] != torch.__version__:
         message = (
@@ -126,19 +151,20 @@ def load_checkpoint(plan: Plan, state: State, path: Path, grown: str | None = No
     if differing is not None:
         hint = "undo the change to resume, or run the changed config as a new run"
         raise RunError(Problem(f"the checkpoint {path.name} belongs to another config: {differing}", hint))
-    limit = largest_checkpoint(plan, state)
-    _release_weights(state)
+    return content
+
+
+def _contents(plan: Plan, state: State, path: Path, content: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """The state in a checkpoint, checked against the plan."""
     tensors = _tensors(path, content["tensors"], content["sha256"], limit)
     try:
-        contents = decode(content["state"], tensors)
+        contents: dict[str, Any] = decode(content["state"], tensors)
         check_state(plan, state, contents)
     except Forged as error:
         raise _damaged(f"the checkpoint {path.name} does not belong to this run: {error}", path) from error
     if contents["row"] != content["row"]:
         raise _damaged(f"the checkpoint {path.name} does not belong to this run: it has two different row counts", path)
-    for name, parameter in state.parameters.items():
-        parameter.data = contents["weights"][name].to(plan.device)
-    restore_state(state, contents, plan.device)
+    return contents
 
 
 def _release_weights(state: State) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from runner.config.files.safe_files import MIB, Folder
+from runner.config.files.safe_files import Folder
 from runner.engine.state import State
 from runner.errors import Problem, RunError, UsageError
-from runner.plan.data.arrays import open_safetensors, read_values, safetensors_contents, safetensors_entries
+from runner.plan.data.arrays import open_safetensors, read_values, safetensors_entries
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
-from runner.plan.tensors.run_files import BEST_FILE, WEIGHTS_FILE
+from runner.plan.tensors.run_files import WEIGHTS_FILE
 from runner.record.checkpoints.config_fields import config_digest
 from runner.record.checkpoints.tensor_file import pieces_of
 from runner.record.directory import write_atomically
@@ -31,37 +31,24 @@ def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_
         RunError: the file cannot be written.
     """
     weights = {key: parameter.detach() for key, parameter in state.parameters.items()}
+    write_weights(plan, weights, state.row, directory, name, named=named)
+
+
+def write_weights(
+    plan: Plan, weights: Mapping[str, Tensor], rows: int, directory: Path, name: str, *, named: bool = True
+) -> None:
+    """Write weights as `save_weights` does, with the number of rows before them."""
     metadata = {
         "format": "pt",
         "run": plan.name,
         "config": config_digest(plan.config.document),
-        "row": str(state.row - 1),
+        "row": str(rows - 1),
     }
     try:
         write_atomically(directory / name, pieces_of(weights, metadata), named=named)
     except OSError as error:
         message = f"cannot write {name} to {directory}: {error.strerror or error}"
         raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
-
-
-def copy_best_weights(run: Path, rows: int, directory: Path) -> None:
-    """Copy the best weights of a run to a longer run that begins with its first `rows` rows, if they are from these.
-
-    Raises:
-        RunError: they cannot be read or written.
-    """
-    try:
-        with Folder(run) as folder, folder.open(BEST_FILE) as file:
-            *_, texts = safetensors_contents(file, os.fstat(file.fileno()).st_size, BEST_FILE)
-            if int(texts["row"]) < rows:
-                file.seek(0)
-                write_atomically(directory / BEST_FILE, iter(lambda: file.read(MIB), b""))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise RunError(f"cannot copy {run / BEST_FILE} to {directory}: {error.strerror or error}") from error
-    except (FileFault, KeyError, ValueError) as error:
-        raise RunError(Problem(f"{run / BEST_FILE} is damaged", "remove it: the longer run finds its own")) from error
 
 
 class Weights(Mapping[str, Tensor]):

@@ -125,9 +125,80 @@ def table_of(batch: Batch, columns: Sequence[StoredColumn], schema: pyarrow.Sche
     arrays: list[Any] = _labels_of(batch.labels)
     if batch.runs > 1:
         arrays = [pyarrow.concat_arrays([each] * batch.runs) for each in arrays]
-    for stored, packed in zip(columns, batch.columns, strict=True):
-        arrays.extend(_WRITERS[stored.layout](schema.field(len(arrays)).type, stored, packed))
+    alone, together = _divided(batch, columns)
+    for number, stored in enumerate(columns):
+        packed = alone.get(number)
+        if packed is None:
+            arrays.extend(together[number])
+        else:
+            arrays.extend(_WRITERS[stored.layout](schema.field(len(arrays)).type, stored, packed))
     return pyarrow.Table.from_arrays(arrays, schema=schema)
+
+
+def _divided(
+    batch: Batch, columns: Sequence[StoredColumn]
+) -> tuple[dict[int, Packed], dict[int, Sequence[pyarrow.Array]]]:
+    """The packed columns by number, and the arrays of those that are converted together."""
+    if batch.groups is None:
+        return dict(enumerate(batch.columns)), {}
+    alone: dict[int, Packed] = {}
+    together: dict[int, Sequence[pyarrow.Array]] = {}
+    for group, packed in zip(batch.groups, batch.columns, strict=True):
+        if len(group) == 1:
+            alone[group[0]] = packed
+            continue
+        assert isinstance(packed.values, Tensor)
+        values = packed.values.transpose(0, 1).contiguous()  # (columns, rows, *s)
+        members = [columns[number] for number in group]
+        arrays = _arrays_together(members, values, packed.present)
+        if arrays is None:
+            alone.update((n, Packed(each, packed.present)) for n, each in zip(group, values.unbind(), strict=True))
+        else:
+            together.update(zip(group, arrays, strict=True))
+    return alone, together
+
+
+def _arrays_together(
+    columns: Sequence[StoredColumn], values: Tensor, present: Sequence[bool] | None
+) -> Iterable[Sequence[pyarrow.Array]] | None:
+    """The arrays of columns of one dtype and shape, `(columns, rows, *s)`; None if each has to be converted alone."""
+    stored, rows = columns[0], values.shape[1]
+    if any(column.layout != stored.layout or column.column.leading for column in columns):
+        return None
+    match stored.layout:
+        case "scalar" | "tensor":
+            return _slices(stored, to_stored(values), present)
+        case "stats" if all(column.column.only is None for column in columns):
+            found = summarize_together(values.flatten(0, 1))
+            if found is None:
+                return None
+            validity = _validity(present)
+            by_column = zip(*[torch.split(found[name], rows) for name in STATISTICS], strict=True)
+            return ([_elements(numbers, validity) for numbers in each] for each in by_column)
+        case "digest":
+            texts = list(digests_of(values.flatten(0, 1)))
+            by_rows = (texts[start : start + rows] for start in range(0, len(texts), rows))
+            return ([_strings(each if present is None else _only(each, present))] for each in by_rows)
+    return None
+
+
+def _slices(stored: StoredColumn, values: Tensor, present: Sequence[bool] | None) -> Iterator[Sequence[pyarrow.Array]]:
+    """Yields the array of each column; all are parts of one buffer."""
+    count, rows = values.shape[:2]
+    kind, element = _arrow_type(stored), _ARROW_TYPES[stored.dtype]
+    buffer, validity, size = _buffer(values), _validity(present), values.nbytes // count
+    for start in range(0, values.nbytes, size):
+        part = buffer.slice(start, size)
+        if stored.layout == "scalar":
+            yield [pyarrow.Array.from_buffers(element, rows, [validity, part])]
+        else:
+            elements = pyarrow.Array.from_buffers(element, rows * stored.elements, [None, part])
+            lists = pyarrow.Array.from_buffers(kind.storage_type, rows, [validity], children=[elements])
+            yield [pyarrow.ExtensionArray.from_storage(kind, lists)]
+
+
+def _only(texts: Sequence[str], present: Sequence[bool]) -> list[str | None]:
+    return [text if there else None for text, there in zip(texts, present, strict=True)]
 
 
 def _scalars(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
@@ -247,6 +318,43 @@ def _elements(tensor: Tensor, validity: pyarrow.Buffer | None = None) -> pyarrow
 
 def _buffer(tensor: Tensor) -> pyarrow.Buffer:
     return pyarrow.foreign_buffer(tensor.data_ptr(), tensor.numel() * tensor.element_size(), base=tensor)
+
+
+# --- Python values to Arrow
+
+
+def array_of(values: Sequence[Any], kind: pyarrow.DataType) -> pyarrow.Array:
+    """Values as an array of `bool_`, `int64`, `float64` or `string`; None is null.
+
+    Raises:
+        OverflowError: an integer has more than 64 bits.
+    """
+    if kind == pyarrow.string():
+        return _strings(values)
+    present = [value is not None for value in values]
+    filled = [value if there else 0 for value, there in zip(values, present, strict=True)]
+    if kind == pyarrow.bool_():
+        content = numpy.packbits(numpy.array(filled, dtype=bool), bitorder="little")
+    else:
+        content = numpy.array(filled, dtype=numpy.int64 if kind == pyarrow.int64() else numpy.float64)
+    return pyarrow.Array.from_buffers(kind, len(values), [_validity(present), pyarrow.py_buffer(content)])
+
+
+def numbers_of(array: pyarrow.Array) -> numpy.ndarray:
+    """The floating-point numbers of an array without nulls, without a copy; `to_numpy` would import pandas."""
+    content = array.buffers()[1]
+    dtype = numpy.dtype(f"f{array.type.bit_width // 8}")
+    return numpy.frombuffer(content, dtype)[array.offset : array.offset + len(array)]
+
+
+def integers_of(numbers: numpy.ndarray) -> pyarrow.Array:
+    """Numbers as int64, without a copy if they are."""
+    return _of_numbers(numpy.ascontiguousarray(numbers, dtype=numpy.int64))
+
+
+def empty_table(columns: Sequence[StoredColumn]) -> pyarrow.Table:
+    """The table of a run without rows."""
+    return pyarrow.Table.from_batches([], schema_of(columns))
 
 
 # --- labels to Arrow

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from runner.engine.rows import Block, Path, Row, Rows
+from runner.plan.rows.layout import Together, split
 from runner.record.rows.storage import StoredColumn, stack
 from runner.record.rows.transfer import Handle, Transfer
 
@@ -35,8 +36,8 @@ LABEL_BYTES = 40
 class Packed:
     """One column of some rows.
 
-    Tensors of a small fixed shape `(*s)` are stacked to `(rows, *s)` in the true dtype. Others stay one tensor for each
-    row, and rows may share a tensor.
+    Tensors of a small fixed shape `(*s)` are stacked to `(rows, *s)` in the true dtype; several columns that rows hold
+    together, to `(rows, columns, *s)`. Others stay one tensor for each row, and rows may share a tensor.
     """
 
     values: Tensor | Sequence[Tensor | None]
@@ -64,6 +65,10 @@ class LoopLabels:
     places: Sequence[int]
 
 
+Groups = Sequence[tuple[int, ...]]
+"""For each packed column the recorded columns that it has, several if rows hold them together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some consecutive rows, by column."""
@@ -73,6 +78,7 @@ class Batch:
     columns: Sequence[Packed]
     bytes: int  # in memory
     runs: int = 1  # the columns are of that many runs, one after another, whose other fields are these
+    groups: Groups | None = None  # which recorded columns each of `columns` has; None: each has one, in their order
 
 
 def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
@@ -84,6 +90,21 @@ def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[
         blanks: for each column a tensor of its shape and dtype, in place of missing values.
     """
     return merge([_packed(list(run), columns, blanks) for _, run in groupby(rows, key=_block_of)])
+
+
+def apart(batch: Batch) -> Batch:
+    """The batch with one packed column for each recorded column."""
+    if batch.groups is None:
+        return batch
+    found: dict[int, Packed] = {}
+    for group, packed in zip(batch.groups, batch.columns, strict=True):
+        if len(group) == 1:
+            found[group[0]] = packed
+            continue
+        assert isinstance(packed.values, Tensor)
+        columns = packed.values.transpose(0, 1).contiguous().unbind()
+        found.update((number, Packed(values, packed.present)) for number, values in zip(group, columns, strict=True))
+    return replace(batch, columns=[found[number] for number in range(len(found))], groups=None)
 
 
 def pack_together(rows: Rows, columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
@@ -110,12 +131,49 @@ def _packed(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequen
             for stored, blank in zip(columns, blanks, strict=True)
         ]
         return _batch(rows, packed)
+    if layout.groups:
+        return _grouped(rows, columns, blanks)
     by_position = list(zip(*[row.values for row in rows], strict=True))
     packed = [
         _pack(stored, by_position[layout.position(stored.column.name)], blank)
         for stored, blank in zip(columns, blanks, strict=True)
     ]
     return _batch(rows, packed)
+
+
+def _grouped(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
+    """Pack rows that hold some columns together."""
+    layout = rows[0].layout
+    recorded = {layout.position(stored.column.name): number for number, stored in enumerate(columns)}
+    by_place: list[tuple[Any, ...]] = list(zip(*[row.held for row in rows if row.held is not None], strict=True))
+    packed: list[Packed] = []
+    groups: list[tuple[int, ...]] = []
+
+    def add(position: int, values: Sequence[Tensor | None]) -> None:
+        number = recorded.get(position)
+        if number is not None:
+            packed.append(_pack(columns[number], values, blanks[number]))
+            groups.append((number,))
+
+    for position, values in zip(layout.apart, by_place, strict=False):
+        add(position, values)
+    for group, together in zip(layout.groups, by_place[len(layout.apart) :], strict=True):
+        numbers = tuple(recorded[position] for position in group if position in recorded)
+        if len(numbers) == len(group) and _is_stacked(columns[numbers[0]]) and not any(map(_is_split, together)):
+            stored, blank = columns[numbers[0]], blanks[numbers[0]]
+            stacked, present = stack(together, blank.expand(len(group), *blank.shape))
+            _checked(stacked[0, 0], stored)
+            packed.append(Packed(stacked, present))
+            groups.append(numbers)
+        else:
+            by_column = zip(*[split(each, len(group)) for each in together], strict=True)
+            for position, values in zip(group, by_column, strict=True):
+                add(position, values)
+    return replace(_batch(rows, packed), groups=groups)
+
+
+def _is_split(together: Together) -> bool:
+    return isinstance(together, tuple)
 
 
 def _of_block(stored: StoredColumn, block: Block, position: int, places: Sequence[int], blank: Tensor) -> Packed:
@@ -175,6 +233,8 @@ def merge(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     labels = [batch.labels for batch in batches if isinstance(batch.labels, Labels)]
+    if any(batch.groups != batches[0].groups for batch in batches):
+        batches = list(map(apart, batches))
     return Batch(
         sum(batch.rows for batch in batches),
         Labels(
@@ -185,6 +245,7 @@ def merge(batches: Sequence[Batch]) -> Batch:
         ),
         [_merge(packed) for packed in zip(*[batch.columns for batch in batches], strict=True)],
         sum(batch.bytes for batch in batches),
+        groups=batches[0].groups,
     )
 
 

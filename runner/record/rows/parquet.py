@@ -19,6 +19,9 @@ pyarrow limits pages by values. With its default, a page has hundreds of large t
 MOST_VALUES = 1024
 """The number of values that pyarrow encodes at a time by default."""
 
+MEASURED = {"point", *(field.name for field in FIXED_FIELDS)}
+"""The columns whose smallest and largest value a file has, so that readers leave out what they do not need."""
+
 _FIXED_ENCODINGS = {"row": "DELTA_BINARY_PACKED", "path": "DELTA_BYTE_ARRAY", "iteration": "DELTA_BINARY_PACKED"}
 
 
@@ -40,7 +43,7 @@ def encode(tables: Sequence[pyarrow.Table], columns: Sequence[StoredColumn]) -> 
         use_dictionary=["step"],
         column_encoding=_FIXED_ENCODINGS
         | {element_path(part): _encoding(part) for column in columns for part in column.parts},
-        write_statistics=[field.name for field in FIXED_FIELDS],
+        write_statistics=[name for name in table.column_names if name in MEASURED],
     ) as writer:
         writer.write_table(table, row_group_size=max(1, len(table)))
     return sink.getvalue()

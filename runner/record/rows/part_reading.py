@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor
 
 from runner.config.files.safe_files import Folder
-from runner.engine.rows import Columns, Read, Row
+from runner.engine.rows import Read, Row
 from runner.errors import Problem, UsageError
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns
 from runner.record.directory import ROWS_FOLDER
 from runner.record.rows.part_digests import RESTORE, damaged
 
@@ -111,9 +112,14 @@ def check_columns(parts: Sequence[Part], columns: Sequence[Column]) -> None:
     from runner.record.rows.arrow import columns_of, schema_of
     from runner.record.rows.storage import stored_column
 
+    if not parts:
+        return
+    with _naming_damaged_part(parts[0].path):
+        expected = schema_of([stored_column(column) for column in columns])
     for part in parts:
         with _naming_damaged_part(part.path):
-            expected = schema_of([stored_column(column) for column in columns])
+            if part.schema.equals(expected, check_metadata=True):
+                continue
             if part.schema != expected or tuple(columns_of(part.schema)) != tuple(columns):
                 raise ValueError("its columns are not those of the run")
 

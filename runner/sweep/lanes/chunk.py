@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import pyarrow
 
 from runner.config import overridden
-from runner.engine.lanes.execute import Ran, first_rows, run_lanes
+from runner.engine.lanes.execute import first_rows
 from runner.engine.lanes.operations.tensor import NotStackable
 from runner.engine.lanes.starting import Lane
 from runner.errors import SteprunError
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.record.rows.storage import StoredColumn, stored_column
-from runner.sweep.lanes.comparing import difference_between
+from runner.sweep.lanes.comparing import Difference, difference_between
 from runner.sweep.lanes.literals import Literals
-from runner.sweep.lanes.rows import recent_of, rows_table, statistics_of, weights_table
-from runner.sweep.lanes.states import LaneStates, go_on_together
+from runner.sweep.lanes.rows import parted_table, recent_of, rows_table, statistics_of, weights_table
+from runner.sweep.lanes.states import load_places
+from runner.sweep.lanes.together import Together
 from runner.sweep.lanes.varying import varying
-from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.outcome import Outcome, Statistics
 from runner.sweep.points.task import Task
 from runner.sweep.record.part_files import Weights
 from runner.sweep.record.states import States
+from runner.sweep.record.statistics import recent_values, scalar_statistics
 from runner.sweep.rungs import cut
 from runner.sweep.single import Work, run_point
+
+ENDS_BEFORE = "its last loop ends before the points are compared"
 
 NOT_SOUND = "it may fail"
 """Why a lane that computed something not finite, or something unexpected, runs again alone."""
@@ -92,101 +98,132 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
             for place, (_, lane) in enumerate(valid)
         ]
         part = None if tasks[0].until is None else cut(numbered, tasks[0].until)
-        restore = go_on_together(work.directory, [task for task, _ in valid])
-        states = LaneStates()
+        together = Together(numbered if part is None else part, lanes, pauses=part is not None)
+        starts = load_places(work.directory, [task for task, _ in valid])
         with limited_data(plan.memory):
-            ran = run_lanes(
-                numbered if part is None else part,
-                lanes,
-                exact=work.exact,
-                going_on=go_on,
-                restore=restore,
-                keeping=None if part is None else states.keeping,
-            )
-        if part is not None and states.contents is None:
-            raise NotStackable("its last loop ends before the points are compared")
+            together.run(starts, work.exact, go_on)
     except NotStackable as error:
         return Chunk(alone=_alone(tasks, str(error)))
     except (SteprunError, MemoryError) as error:
         return Chunk(alone=_alone(tasks, f"its lanes failed: {type(error).__name__}"))
     running = [task for task, _ in valid]
     seconds = (time.perf_counter() - began) / len(running)
-    return _result(work, Planned(plan, tasks[0].overrides), running, ran, seconds, invalid, states)
+    return _result(work, Planned(plan, tasks[0].overrides), running, together, seconds, invalid)
 
 
 def _result(
     work: Work,
     planned: Planned,
     tasks: Sequence[Task],
-    ran: Ran,
+    together: Together,
     seconds: float,
     invalid: Sequence[Task],
-    states: LaneStates,
 ) -> Chunk:
-    plan, pauses = planned.plan, states.contents is not None
-    sound = [lane for lane, fine in enumerate(ran.sound) if fine]
-    alone = [*invalid, *_alone([task for task, fine in zip(tasks, ran.sound, strict=True) if not fine], NOT_SOUND)]
+    plan, kept = planned.plan, together.kept
+    ended = [lane for lane, fine in enumerate(together.sound) if fine]
+    sound = [lane for lane in ended if lane in kept] if together.pauses else ended
+    alone = [*invalid, *_alone([task for task, fine in zip(tasks, together.sound, strict=True) if not fine], NOT_SOUND)]
+    alone += _alone([tasks[lane] for lane in ended if lane not in sound], ENDS_BEFORE)
     columns = [stored_column(column) for column in plan.columns]
     if not sound:
         return Chunk(alone=alone)
+    indices = [tasks[lane].index for lane in sound]
+    rows = _Rows(work, together, columns, sound, indices)
+    weights = weights_table(plan, together, indices, sound)
     difference = None
-    for lane in dict.fromkeys((sound[0], sound[-1])):
-        found = _difference(work, planned, tasks[lane], ran, lane, columns)
+    for place in dict.fromkeys((0, len(sound) - 1)):
+        found = _difference(work, planned, tasks[sound[place]], rows.of(place), weights[1].slice(place, 1))
         if found is None:
             continue
         if work.exact:
-            return Chunk(alone=[*alone, *_alone([tasks[each] for each in sound], found)])
-        difference = found
+            return Chunk(alone=[*alone, *_alone([tasks[lane] for lane in sound], found.text)])
+        difference = found if difference is None or found.size > difference.size else difference
     outcomes = [
         Outcome(
             tasks[lane].index,
             tasks[lane].identity,
             tasks[lane].overrides,
-            "paused" if pauses else "finished",
+            "paused" if together.pauses else "finished",
             round(seconds, 6),
             rung=tasks[lane].rung,
             alone="",
-            difference=difference,
+            difference=None if difference is None else difference.text,
+            distance=None if difference is None else difference.size,
         )
         for lane in sound
     ]
-    whole = _with_statistics(work, outcomes, ran, columns, sound)
-    if pauses:
-        again = first_rows(ran, sum(number < states.row for number in ran.numbers))
-        kept = _with_statistics(work, outcomes, again, columns, sound)
-        whole = [replace(outcome, kept=part) for outcome, part in zip(whole, kept, strict=True)]
-    indices = [tasks[lane].index for lane in sound]
-    rows = rows_table(ran, columns, indices, sound)
-    paused = {tasks[lane].identity: states.of(lane) for lane in sound} if pauses else {}
-    return Chunk(whole, columns, rows, weights_table(plan, ran, indices, sound), alone, paused)
+    whole = rows.statistics(outcomes, [together.ends[lane] for lane in sound])
+    states = {}
+    if together.pauses:
+        again = rows.statistics(outcomes, [place.rows[number] for place, number in map(kept.__getitem__, sound)])
+        whole = [replace(outcome, kept=part) for outcome, part in zip(whole, again, strict=True)]
+        for lane in sound:
+            state, number = kept[lane]
+            states[tasks[lane].identity] = state.state_of(number)
+    return Chunk(whole, columns, rows.table, weights, alone, states)
 
 
-def _with_statistics(
-    work: Work, outcomes: Sequence[Outcome], ran: Ran, columns: Sequence[StoredColumn], lanes: Sequence[int]
-) -> list[Outcome]:
-    """The outcomes of some lanes with what their rows say."""
-    scalars = statistics_of(ran, columns)
-    recent = recent_of(ran, columns, work.objective, work.recent)
-    first = ran.numbers[0] if ran.numbers else 0
-    return [
-        replace(outcome, rows=len(ran.numbers), first=first, scalars=scalars[lane], recent=recent[lane])
-        for outcome, lane in zip(outcomes, lanes, strict=True)
-    ]
+class _Rows:
+    """The rows of all lanes of a chunk, lane by lane."""
+
+    def __init__(
+        self,
+        work: Work,
+        together: Together,
+        columns: Sequence[StoredColumn],
+        lanes: Sequence[int],
+        indices: Sequence[int],
+    ) -> None:
+        self._work = work
+        self._columns = columns
+        self._lanes = lanes
+        self._first = [together.first[lane] for lane in lanes]
+        self._counts = [together.ends[lane] - together.first[lane] for lane in lanes]
+        self._starts = [0, *accumulate(self._counts)]
+        self._ran = together.parts[0][0] if len(together.parts) == 1 and together.parts[0][0].has is None else None
+        if self._ran is None:
+            self.table = parted_table(together, columns, indices, lanes)
+        else:
+            self.table = rows_table(self._ran, columns, indices, lanes)
+
+    def of(self, place: int) -> pyarrow.Table:
+        """The rows of one lane, as those of the run alone."""
+        return self.table.slice(self._starts[place], self._counts[place]).drop_columns(["point"])
+
+    def statistics(self, outcomes: Sequence[Outcome], ends: Sequence[int]) -> list[Outcome]:
+        """The outcomes of all lanes with what their rows say.
+
+        Args:
+            ends: for each lane the number of the first row that does not count.
+        """
+        counts = [end - first for end, first in zip(ends, self._first, strict=True)]
+        work, columns = self._work, self._columns
+        found: list[tuple[Mapping[str, Statistics], Sequence[float]]]
+        if self._ran is None:
+            parts = [self.table.slice(start, count) for start, count in zip(self._starts, counts, strict=False)]
+            found = [
+                (scalar_statistics(part, columns), recent_values(part, work.objective, work.recent)) for part in parts
+            ]
+        else:
+            ran = first_rows(self._ran, counts[0])
+            scalars, recent = statistics_of(ran, columns), recent_of(ran, columns, work.objective, work.recent)
+            found = [(scalars[lane], recent[lane]) for lane in self._lanes]
+        return [
+            replace(outcome, rows=count, first=first, scalars=each, recent=last)
+            for outcome, count, first, (each, last) in zip(outcomes, counts, self._first, found, strict=True)
+        ]
 
 
 def _difference(
-    work: Work, planned: Planned, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]
-) -> str | None:
+    work: Work, planned: Planned, task: Task, rows: pyarrow.Table, weights: pyarrow.Table
+) -> Difference | None:
     """How a lane differs from the same point run alone; None if every bit is equal."""
     ended = run_point(work, task, planned.plan if task.overrides == planned.overrides else None)
     if ended.outcome.status not in ("finished", "paused") or ended.weights is None or ended.table is None:
-        return "a run alone fails"
-    own = rows_table(ran, columns, [task.index], [lane]).drop_columns(["point"])
-    found = difference_between(own, ended.table)
-    if found is None:
-        table = weights_table(planned.plan, ran, [task.index], [lane])[1].drop_columns(["point"])
-        found = difference_between(table, ended.weights[1])
-    return found
+        return Difference("a run alone fails", math.inf)
+    found = difference_between(rows, ended.table)
+    other = difference_between(weights.drop_columns(["point"]), ended.weights[1])
+    return other if found is None or (other is not None and other.size > found.size) else found
 
 
 def _is_alike(work: Work, task: Task, literals: Literals) -> bool:

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
 import pyarrow
 
+from runner.record.rows.arrow import numbers_of
 
-def difference_between(lane: pyarrow.Table, alone: pyarrow.Table) -> str | None:
-    """The first column that differs, and by how much; None if every bit is equal. NaN equals NaN."""
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a lane differs from the run alone."""
+
+    text: str
+    size: float
+
+
+def difference_between(lane: pyarrow.Table, alone: pyarrow.Table) -> Difference | None:
+    """The column that differs most, and by how much; None if every bit is equal. NaN equals NaN."""
     if lane.num_rows != alone.num_rows or lane.column_names != alone.column_names:
-        return "it has other rows than alone"
+        return Difference("it has other rows than alone", math.inf)
+    largest: tuple[float, str] | None = None
     for name in lane.column_names:
         first, second = lane.column(name).combine_chunks(), alone.column(name).combine_chunks()
         found = _difference(_flat(first), _flat(second))
-        if found is not None:
-            return f"`{name}` differs from the run alone by up to {found:.2g}"
-    return None
+        if found is not None and (largest is None or found > largest[0]):
+            largest = found, name
+    if largest is None:
+        return None
+    return Difference(f"`{largest[1]}` differs from the run alone by up to {largest[0]:.2g}", largest[0])
 
 
 def _flat(array: Any) -> Any:
     if isinstance(array, pyarrow.ChunkedArray):
-        array = pyarrow.concat_arrays(array.chunks) if array.num_chunks else pyarrow.array([], array.type)
+        array = pyarrow.concat_arrays(array.chunks) if array.num_chunks else pyarrow.nulls(0, array.type)
     if isinstance(array, pyarrow.ExtensionArray):
         array = array.storage
     return array
@@ -39,9 +54,10 @@ def _difference(first: Any, second: Any) -> float | None:
         return numpy.inf
     if not pyarrow.types.is_floating(first.type):
         return None if first.equals(second) else numpy.inf
-    one, other = first.to_numpy(zero_copy_only=False), second.to_numpy(zero_copy_only=False)
+    one, other = numbers_of(first), numbers_of(second)
     same = (one == other) & (numpy.signbit(one) == numpy.signbit(other)) | (numpy.isnan(one) & numpy.isnan(other))
     if same.all():
         return None
     with numpy.errstate(all="ignore"):
-        return float(numpy.nanmax(numpy.abs(one.astype(float) - other.astype(float))))
+        distances = numpy.abs(one.astype(float) - other.astype(float))[~same]
+    return numpy.inf if numpy.isnan(distances).any() else float(distances.max())

@@ -31,8 +31,10 @@ MOST_LANES = 4096
 LEAST_LANES = 8
 
 ALONE = "no other point differs from it only in what lanes may have of their own"
+ALIKE = f"fewer than {FEWEST} points differ only in what lanes may have of their own"
 FEW = f"fewer than {FEWEST} points go on together"
 NUMBER = "a number that changes more of the expression than itself"
+LARGE = "too much memory for several lanes"
 OFF = "--lanes off"
 DIED = "its lanes ended their process"
 LATE = "its lanes took longer than --time-limit"
@@ -72,6 +74,7 @@ class Grouping:
     Args:
         room: bytes of memory that a chunk may take; None for no limit.
         alone: why no point is computed as a lane, if so.
+        exact: whether each lane must have the bits of the run alone.
     """
 
     base: Config
@@ -81,6 +84,7 @@ class Grouping:
     jobs: int = 1
     room: int | None = None
     alone: str | None = None
+    exact: bool = True
     _varying: Varying | None = None
     _known: tuple[tuple[str, ...], Plan] | None = None  # the overrides of the last point that was planned
     _chunks: int = 0
@@ -99,7 +103,7 @@ class Grouping:
             found.setdefault(key, []).append(task)
         stacked: list[Task] = []
         for group in found.values():
-            few = FEW if group[0].rung else ALONE
+            few = FEW if group[0].rung else ALONE if len(group) == 1 else ALIKE
             reason = few if len(group) < FEWEST else self._obstacle(group)
             if reason is not None:
                 alone += [replace(task, alone=reason) for task in group]
@@ -116,10 +120,10 @@ class Grouping:
         plan = self._planned(group[0])
         if plan is None:
             return "its config is not valid"
-        obstacle = unstackable(plan)
+        obstacle = unstackable(plan, self.exact)
         if obstacle is not None:
             return obstacle.reason
-        return None if lanes_at_once(plan, self.room) >= FEWEST else "too much memory for several lanes"
+        return None if lanes_at_once(plan, self.room) >= FEWEST else LARGE
 
     def _planned(self, task: Task) -> Plan | None:
         if self._known is None or self._known[0] != task.overrides:
@@ -145,8 +149,8 @@ class Grouping:
         return cut
 
 
-def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
-    """Check that `--lanes exact`, given explicitly, computes some point as a lane.
+def check_some(config: Config, first: Plan, grouped: Sequence[Task]) -> None:
+    """Check that `--lanes exact`, given explicitly, computes some point of a config as a lane.
 
     Raises:
         ConfigError: it computes none; the problem is at the place of the reason.
@@ -155,6 +159,6 @@ def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
         return
     obstacle = unstackable(first)
     reason = next((task.alone for task in grouped), ALONE)
-    path = ("steps",) if obstacle is None else obstacle.path
+    path = ("steps" if config.sweep is None else "sweep",) if obstacle is None else obstacle.path
     hint = "leave --lanes out, and the points run in processes"
-    raise ConfigError(base.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))
+    raise ConfigError(config.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import fx
 
+from runner.engine.lanes.operations.tensor import number_of
 from runner.language.graph.codegen import compile_nodes
 from runner.language.graph.computation import Computation
 from runner.plan import Plan
@@ -55,7 +56,8 @@ class Literals:
         names = {
             place: f"number {place}" for place, column in enumerate(columns) if len({repr(each) for each in column}) > 1
         }
-        numbered = _numbered(self.plan, names)
+        example = number_of(1.0, self.plan.dtype) if self.plan.config.engine == "xla" else 1.0
+        numbered = _numbered(self.plan, names, example)
         return numbered, {name: columns[place] for place, name in names.items()}
 
 
@@ -114,7 +116,7 @@ def _computations(value: Any) -> Iterator[Computation]:
             yield from _computations(getattr(value, each.name))
 
 
-def _numbered(plan: Plan, names: Mapping[int, str]) -> Plan:
+def _numbered(plan: Plan, names: Mapping[int, str], example: Any) -> Plan:
     count = 0
 
     def made(value: Any) -> Any:
@@ -126,7 +128,7 @@ def _numbered(plan: Plan, names: Mapping[int, str]) -> Plan:
                     if count in names:
                         own[node, side] = names[count]
                     count += 1
-            return _with_inputs(value, own) if own else value
+            return _with_inputs(value, own, example) if own else value
         if isinstance(value, list | tuple):
             return type(value)([made(each) for each in value])
         if is_dataclass(value) and not isinstance(value, type):
@@ -136,7 +138,7 @@ def _numbered(plan: Plan, names: Mapping[int, str]) -> Plan:
     return replace(plan, program=made(plan.program))
 
 
-def _with_inputs(computation: Computation, own: Mapping[tuple[fx.Node, int], str]) -> Computation:
+def _with_inputs(computation: Computation, own: Mapping[tuple[fx.Node, int], str], example: Any) -> Computation:
     """A computation some of whose numbers are inputs."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -152,7 +154,7 @@ def _with_inputs(computation: Computation, own: Mapping[tuple[fx.Node, int], str
             add(node)
     for name in own.values():
         given[name] = graph.placeholder(name.replace(" ", "_"))
-        given[name].meta = {"input": name, "example": 1.0}
+        given[name].meta = {"input": name, "example": example}
     for node in waiting:
         add(node)
         args = list(copies[node].args)

@@ -13,9 +13,10 @@ from torch import Tensor
 from runner.engine.lanes.execute import LaneColumn, Ran
 from runner.plan.plan import Plan
 from runner.plan.rows.columns import Column
-from runner.record.rows.arrow import schema_of, table_of
+from runner.record.rows.arrow import empty_table, integers_of, schema_of, table_of
 from runner.record.rows.batch import STACKED, Batch, Labels, Packed
 from runner.record.rows.storage import StoredColumn, stored_column, to_stored
+from runner.sweep.lanes.together import Together
 from runner.sweep.points.outcome import Statistics
 from runner.sweep.record.part_files import with_points
 from runner.sweep.record.statistics import MOST_SCALARS
@@ -39,24 +40,54 @@ def rows_table(
         bytes=0,
         runs=count,
     )
-    points = pyarrow.array(numpy.repeat(numpy.array(indices, dtype=numpy.int64), rows))
+    points = numpy.repeat(numpy.array(indices, dtype=numpy.int64), rows)
     return with_points(table_of(batch, columns, schema_of(columns)), points)
 
 
+def parted_table(
+    together: Together, columns: Sequence[StoredColumn], indices: Sequence[int], lanes: Sequence[int]
+) -> pyarrow.Table:
+    """The same for lanes that may have parted: each has the rows until it left, and those where it went on.
+
+    Args:
+        indices: the point of each of `lanes`.
+    """
+    ranks: list[Any] = []
+    places = {lane: place for place, lane in enumerate(lanes)}
+    tables: list[pyarrow.Table] = []
+    for ran, numbers in together.parts:
+        here = [(own, places[lane]) for own, lane in enumerate(numbers) if lane in places]
+        if not here or not ran.numbers:
+            continue
+        own, found = [each for each, _ in here], numpy.array([place for _, place in here])
+        tables.append(rows_table(ran, columns, [indices[place] for place in found], own))
+        has = numpy.ones((len(own), len(ran.numbers)), bool) if ran.has is None else ran.has[own].numpy()
+        ranks.append(numpy.where(has, found[:, None], len(lanes)).reshape(-1))  # those of no lane come last
+    if not tables:
+        return with_points(empty_table(columns), numpy.zeros(0))
+    rank = numpy.concatenate(ranks)
+    order = numpy.argsort(rank, kind="stable")[: int((rank < len(lanes)).sum())]
+    table = pyarrow.concat_tables(tables).take(integers_of(order))
+    counts = [together.ends[lane] - together.first[lane] for lane in lanes]
+    row = [numpy.arange(together.first[lane], together.ends[lane]) for lane in lanes]
+    assert sum(counts) == len(table), "each row belongs to one lane"
+    place = table.schema.get_field_index("row")
+    return table.set_column(place, table.schema.field(place), integers_of(numpy.concatenate(row)))
+
+
 def weights_table(
-    plan: Plan, ran: Ran, indices: Sequence[int], lanes: Sequence[int]
+    plan: Plan, together: Together, indices: Sequence[int], lanes: Sequence[int]
 ) -> tuple[Sequence[StoredColumn], pyarrow.Table]:
     """The weights of some lanes after the last row, one row for each, with the column `point`."""
-    declared = [Column(name, "weight", plan.tensors[name].dtype, plan.tensors[name].shape) for name in ran.weights]
+    weights = together.weights
+    declared = [Column(name, "weight", plan.tensors[name].dtype, plan.tensors[name].shape) for name in weights]
     columns = [stored_column(column) for column in declared]
     count = len(lanes)
-    packed = [
-        _packed(stored, LaneColumn(ran.weights[stored.column.name][:, None], [True]), lanes) for stored in columns
-    ]
-    labels = Labels([ran.numbers[-1] + 1] * count, ["end"] * count, ["end"] * count, [0] * count)
+    packed = [_packed(stored, LaneColumn(weights[stored.column.name][:, None], [True]), lanes) for stored in columns]
+    labels = Labels([together.ends[lane] for lane in lanes], ["end"] * count, ["end"] * count, [0] * count)
     batch = Batch(count, labels, packed, 0)
     table = table_of(batch, columns, schema_of(columns))
-    return columns, with_points(table, pyarrow.array(list(indices), pyarrow.int64()))
+    return columns, with_points(table, numpy.array(indices))
 
 
 def _packed(stored: StoredColumn, column: LaneColumn, lanes: Sequence[int]) -> Packed:

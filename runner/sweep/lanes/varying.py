@@ -11,13 +11,14 @@ from runner.config import Config
 from runner.config.text.nodes import MapNode, Node, Path, ScalarNode, walk
 from runner.config.text.scalars import LARGEST_INTEGER, NumberRangeError, resolve_plain
 from runner.engine.lanes.starting import Lane
-from runner.engine.lanes.stepper import RATED
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import evaluate, names_in
 from runner.plan import Plan
+from runner.plan.checks.stackable import RATED
 from runner.plan.tensors.initial import Fill
 
 _NAME = re.compile(r"[^\W\d]\w*")
+_PLAIN = re.compile(r"[\w.]+")
 _OPTIONS = frozenset({"params", "lr", "maximize", "weight_decay", "momentum", "dampening", "nesterov"})
 """Options of SGD that an update with a rate for each lane reads."""
 
@@ -60,6 +61,11 @@ class Varying:
             else:
                 shared.append(override)
         return own, tuple(shared)
+
+    def has(self, path: str) -> bool:
+        """Whether an override may differ between lanes, if its value is one of those that may."""
+        names = self.constants | self.numbers | self.paths.keys() | self.tensors.keys()
+        return path == "seed" or path in names or path.removeprefix("constants.") in names
 
     def _allows(self, path: str, value: float | int) -> bool:
         if path == "seed":
@@ -172,12 +178,15 @@ def _readers(root: MapNode) -> dict[str, set[Path]]:
         ):
             words = _NAME.findall(node.value)
         elif isinstance(node, MapNode) and path:
-            words = [
-                word for key in node.entries if (path, key) != (("constants",), key) for word in _NAME.findall(key)
-            ]
+            words = [word for key in node.entries if _is_read(path, key) for word in _NAME.findall(key)]
         for word in words:
             found.setdefault(word, set()).add(path)
     return found
+
+
+def _is_read(path: Path, key: str) -> bool:
+    """Whether a key is an expression, as in `expect`; others name a field, or what they declare."""
+    return path[-1] == "expect" or not _PLAIN.fullmatch(key)
 
 
 def _number(text: str) -> float | int | None:

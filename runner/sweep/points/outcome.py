@@ -27,6 +27,7 @@ class Outcome:
     scalars: Mapping[str, Statistics] = field(default_factory=dict)
     recent: Sequence[float] = ()  # the last values of the objective, for `over: mean(n)`
     difference: str | None = None  # of a lane that is close only: how it differs from the run alone
+    distance: float | None = None  # the size of that difference
     alone: str | None = None  # why it did not run as a lane; empty: it did; None: nothing decided that
     rung: int = 0  # how many times the point had been compared before
     first: int = 0  # the number of its first row here
@@ -83,6 +84,22 @@ def from_json(text: str) -> list[Outcome]:
         raise ValueError(f"not the outcomes of points: {error}") from error
 
 
+def outcomes_of(text: str, identity: str) -> list[Outcome]:
+    """The outcomes of one point among those that `to_json` wrote; the others are not parsed.
+
+    Raises:
+        ValueError: the text does not describe outcomes.
+    """
+    found: list[Outcome] = []
+    mark = f'"identity": {json.dumps(identity)}'
+    place = text.find(mark)
+    while place >= 0:
+        given, end = json.JSONDecoder().raw_decode(text, text.rfind("{", 0, place))
+        found += from_json(json.dumps([given]))
+        place = text.find(mark, max(end, place + 1))
+    return found
+
+
 def _outcome(given: Mapping[str, Any]) -> Outcome:
     scalars = {str(name): _statistics(values) for name, values in given["scalars"].items()}
     return Outcome(
@@ -96,6 +113,7 @@ def _outcome(given: Mapping[str, Any]) -> Outcome:
         failure=None if given["failure"] is None else str(given["failure"]),
         scalars=scalars,
         difference=None if given.get("difference") is None else str(given["difference"]),
+        distance=_number(given.get("distance")),
         alone=None if given.get("alone") is None else str(given["alone"]),
         recent=tuple(number for number in map(_number, given["recent"]) if number is not None),
         rung=_count(given["rung"]),
@@ -108,6 +126,7 @@ def _outcome(given: Mapping[str, Any]) -> Outcome:
 def _written(outcome: Outcome) -> dict[str, Any]:
     written = {name: getattr(outcome, name) for name in _FIELDS}
     written["seconds"] = _spelled(outcome.seconds)
+    written["distance"] = _spelled(outcome.distance)
     written["scalars"] = {name: list(map(_spelled, values)) for name, values in outcome.scalars.items()}
     written["recent"] = list(map(_spelled, outcome.recent))
     written["kept"] = None if outcome.kept is None else _written(outcome.kept)

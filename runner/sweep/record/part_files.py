@@ -15,10 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy
 import pyarrow
 from torch import Tensor
 
 from runner.record.directory import write_atomically
+from runner.record.rows.arrow import integers_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import StoredColumn, column_json
 from runner.sweep.points.outcome import Outcome, to_json
@@ -163,9 +165,9 @@ def schema_name(columns: Sequence[StoredColumn]) -> str:
 
 
 def _with_point(table: pyarrow.Table, index: int) -> pyarrow.Table:
-    return with_points(table, pyarrow.array([index] * len(table), pyarrow.int64()))
+    return with_points(table, numpy.full(len(table), index))
 
 
-def with_points(table: pyarrow.Table, points: pyarrow.Array) -> pyarrow.Table:
+def with_points(table: pyarrow.Table, points: numpy.ndarray) -> pyarrow.Table:
     """The rows of some points with the column `point`, int64."""
-    return table.add_column(0, pyarrow.field("point", pyarrow.int64(), nullable=False), points)
+    return table.add_column(0, pyarrow.field("point", pyarrow.int64(), nullable=False), integers_of(points))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import recorded_folders
 from runner.record.rows.arrow import columns_of
 from runner.sweep.choosing.objective import Objective, objective_of
-from runner.sweep.points.outcome import Outcome, from_json, joined
+from runner.sweep.points.outcome import Outcome, from_json, joined, outcomes_of
 from runner.sweep.record.config import load_sweep
 from runner.sweep.record.manifest import read_manifest
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from runner.config import Config
 
 T = TypeVar("T")
+
+Span = tuple[float, float]
+"""The smallest and the largest point that a part may have."""
 
 MOST_SHOWN = 20
 """The most points that a notebook shows; `table` and `to_pandas` have all."""
@@ -83,7 +87,12 @@ def outcomes_in(path: Path) -> list[Outcome]:
     Raises:
         UsageError: it is damaged.
     """
-    return read_part(path, lambda file: from_json((file.schema_arrow.metadata or {})[OUTCOMES].decode()))
+    return read_part(path, lambda file: from_json(_written(file)))
+
+
+def _written(file: pyarrow.parquet.ParquetFile) -> str:
+    """What a part says of its points."""
+    return str((file.metadata.metadata or {})[OUTCOMES].decode())
 
 
 def read_part(path: Path, read: Callable[[pyarrow.parquet.ParquetFile], T]) -> T:
@@ -132,6 +141,7 @@ class Sweep:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
         self._found: dict[int, list[tuple[Outcome, Path]]] = {}  # of the points that were read
+        self._spans: dict[Path, Span] = {}  # of the parts that were opened
 
     @property
     def status(self) -> str:
@@ -218,7 +228,7 @@ class Sweep:
         """
         from runner.record.rows.tensors import tensors_of
 
-        parts = _parts_of(self.path, WEIGHTS_FOLDER, point, self._identity(point))
+        parts = _parts_of(self.path, WEIGHTS_FOLDER, point, self._identity(point), self._spans)
         if not parts:
             return {}
         outcome, path = parts[-1]
@@ -242,7 +252,7 @@ class Sweep:
     def _parts(self, point: int) -> list[tuple[Outcome, Path]]:
         """The outcomes of a point that have rows, each with its part, in the order of the rungs."""
         if point not in self._found:
-            found = _parts_of(self.path, ROWS_FOLDER, point, self._identity(point))
+            found = _parts_of(self.path, ROWS_FOLDER, point, self._identity(point), self._spans)
             if not found:
                 hint = f"`steprun resume {self.path}` runs it"
                 raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
@@ -269,28 +279,36 @@ class Sweep:
         yield Table([[_cell(row[name]) for name in names] for row in rows], names)
 
 
-def _parts_of(directory: Path, folder: str, point: int, identity: str) -> list[tuple[Outcome, Path]]:
+def _parts_of(
+    directory: Path, folder: str, point: int, identity: str, spans: dict[Path, Span]
+) -> list[tuple[Outcome, Path]]:
     """The outcomes of a point, each with the first part that has it, in the order of the rungs.
 
     Only parts whose statistics allow the point are searched, so that the time does not grow with the other points.
+
+    Args:
+        spans: those of parts that were opened before; others are added.
     """
     found: dict[int, tuple[Outcome, Path]] = {}
     for path in part_paths(directory, folder):
-        if not read_part(path, lambda file: _may_have(file.metadata, point)):
+        if path not in spans:
+            spans[path] = read_part(path, lambda file: _span(file.metadata))
+        if not spans[path][0] <= point <= spans[path][1]:
             continue
-        for outcome in outcomes_in(path):
-            if outcome.identity == identity:
-                found.setdefault(outcome.rung, (outcome, path))
+        for outcome in read_part(path, lambda file: outcomes_of(_written(file), identity)):
+            found.setdefault(outcome.rung, (outcome, path))
     return [found[rung] for rung in sorted(found)]
 
 
-def _may_have(metadata: pyarrow.parquet.FileMetaData, point: int) -> bool:
-    """Whether some row group of a part may have a row of a point, by the statistics of its first column."""
+def _span(metadata: pyarrow.parquet.FileMetaData) -> Span:
+    """The smallest and the largest point of a part, by the statistics of its first column; all if it has none."""
+    least, most = math.inf, -math.inf
     for group in range(metadata.num_row_groups):
         statistics = metadata.row_group(group).column(0).statistics
-        if statistics is None or not statistics.has_min_max or statistics.min <= point <= statistics.max:
-            return True
-    return False
+        if statistics is None or not statistics.has_min_max:
+            return -math.inf, math.inf
+        least, most = min(least, statistics.min), max(most, statistics.max)
+    return least, most
 
 
 def _cell(value: object) -> str:

@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from runner.config.text.emit import flow_text
 from runner.record.directory import write_atomically
+from runner.record.rows.arrow import array_of
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.points.outcome import Outcome, from_json, to_json
 from runner.sweep.points.space import Point
@@ -38,23 +39,23 @@ def points_table(
     """
     paths = tuple(dict.fromkeys(path for point in points for path in point.values))
     ended = [outcomes.get(point.index) for point in points]
-    columns: dict[str, pyarrow.Array] = {"point": pyarrow.array([point.index for point in points], pyarrow.int64())}
+    columns: dict[str, pyarrow.Array] = {"point": array_of([point.index for point in points], pyarrow.int64())}
     for path in paths:
         columns[path] = _values([point.values.get(path) for point in points])
-    columns["status"] = pyarrow.array([_STATUSES.get(each, each) for each in map(_status, ended)], pyarrow.string())
+    columns["status"] = array_of([_STATUSES.get(each, each) for each in map(_status, ended)], pyarrow.string())
     if objective is not None:
         found = [None if each is None else objective.of(each) for each in ended]
-        columns["objective"] = pyarrow.array(found, pyarrow.float64())
+        columns["objective"] = array_of(found, pyarrow.float64())
     names = dict.fromkeys(name for each in ended if each is not None for name in each.scalars)
     for name in names:
         statistics = [(None, None, None) if each is None else each.scalars.get(name, (None,) * 3) for each in ended]
         for place, part in enumerate(("last", "min", "max")):
-            columns[f"{name}.{part}"] = pyarrow.array([each[place] for each in statistics], pyarrow.float64())
-    columns["rows"] = pyarrow.array([None if each is None else each.rows for each in ended], pyarrow.int64())
-    columns["seconds"] = pyarrow.array([None if each is None else each.seconds for each in ended], pyarrow.float64())
-    columns["failure"] = pyarrow.array([None if each is None else each.failure for each in ended], pyarrow.string())
-    columns["identity"] = pyarrow.array([task.identity for task in tasks], pyarrow.string())
-    return pyarrow.table(columns)
+            columns[f"{name}.{part}"] = array_of([each[place] for each in statistics], pyarrow.float64())
+    columns["rows"] = array_of([None if each is None else each.rows for each in ended], pyarrow.int64())
+    columns["seconds"] = array_of([None if each is None else each.seconds for each in ended], pyarrow.float64())
+    columns["failure"] = array_of([None if each is None else each.failure for each in ended], pyarrow.string())
+    columns["identity"] = array_of([task.identity for task in tasks], pyarrow.string())
+    return pyarrow.Table.from_arrays(list(columns.values()), list(columns))
 
 
 def write_table(
@@ -143,12 +144,12 @@ def _values(values: Sequence[Any]) -> pyarrow.Array:
     """The values of an axis: numbers, or their text if some are something else."""
     present = [value for value in values if value is not None]
     if present and all(type(value) is bool for value in present):
-        return pyarrow.array(values, pyarrow.bool_())
-    if present and all(type(value) is int for value in present):
-        return pyarrow.array(values, pyarrow.int64())
+        return array_of(values, pyarrow.bool_())
+    if present and all(type(value) is int and -(1 << 63) <= value < 1 << 63 for value in present):
+        return array_of(values, pyarrow.int64())
     if present and all(type(value) in _NUMBERS for value in present):
-        return pyarrow.array([None if value is None else float(value) for value in values], pyarrow.float64())
-    return pyarrow.array([_text(value) for value in values], pyarrow.string())
+        return array_of([None if value is None else float(value) for value in values], pyarrow.float64())
+    return array_of([_text(value) for value in values], pyarrow.string())
 
 
 def _text(value: Any) -> str | None:

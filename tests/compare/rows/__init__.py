@@ -11,8 +11,9 @@ import runner
 from runner.compare.numbers.tolerances import Tolerances
 from runner.compare.rows.results import Verdict
 from runner.compare.rows.verdict import align, compare
-from runner.engine.rows import Columns, Row
+from runner.engine.rows import Row
 from runner.plan.rows.columns import Column, Role
+from runner.plan.rows.layout import Columns
 
 COLUMNS: tuple[Column, ...] = tuple(
     Column(name, role, torch.float32, (2,))

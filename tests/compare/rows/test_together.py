@@ -18,8 +18,9 @@ from runner.compare.rows import together
 from runner.compare.rows.results import FirstDifference, Verdict
 from runner.compare.rows.together import compare_together
 from runner.compare.rows.verdict import align, compare
-from runner.engine.rows import Columns, Read, Row
+from runner.engine.rows import Read, Row
 from runner.plan.rows.columns import Column
+from runner.plan.rows.layout import Columns
 from runner.record.rows.part_reading import LABELS, Span
 
 COLUMNS = (

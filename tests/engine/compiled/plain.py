@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 
-from runner.engine.compiled import library
+from runner.engine.compiled import machine_code
 from runner.engine.compiled.regions import Region
 from runner.engine.compiled.training import Step, Tensors
 
@@ -29,7 +29,7 @@ def plain_region(step: Step, *, several: bool) -> Region:
 
 def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take regions as they are."""
-    monkeypatch.setattr(library, "compiled_region", plain_region)
+    monkeypatch.setattr(machine_code, "compiled_region", plain_region)
 
 
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch.nn import Parameter
 
 import runner
 from runner.engine import initial_state
-from runner.engine.compiled import library
+from runner.engine.compiled import machine_code
 from runner.engine.compiled.updates import STEP, Changing, torch_update
 from runner.plan.checks.compilable import decides
 from tests.engine.compiled.plain import traced, without_compiler
@@ -109,7 +109,7 @@ def test_the_compiler_takes_every_optimizer(monkeypatch: pytest.MonkeyPatch) -> 
 
 def agree(scheduled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold every optimizer to torch's."""
-    monkeypatch.setattr(library, "LONGEST", 5)
+    monkeypatch.setattr(machine_code, "LONGEST", 5)
     plan = compiled(text_of(scheduled))
     found = [numbers(row) for row in runner.execute(plan)][1:]
     assert len(found) == STEPS

@@ -11,7 +11,7 @@ import torch
 
 import runner
 from runner.engine import eager, initial_state
-from runner.engine.compiled import library
+from runner.engine.compiled import machine_code
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.rows.digest import digest_of
@@ -96,7 +96,7 @@ log: {state: true}
 def traced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Regions of at most four iterations, traced by torch's compiler and not made into machine code; some data."""
     without_compiler(monkeypatch)
-    monkeypatch.setattr(library, "LONGEST", 4)
+    monkeypatch.setattr(machine_code, "LONGEST", 4)
     monkeypatch.chdir(tmp_path)
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(17, 4, generator=generator), torch.randn(17, generator=generator)

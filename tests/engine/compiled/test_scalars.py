@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from runner.engine.compiled.scalars import ScalarsOnce
+from runner.engine.compiled.regions import ScalarsOnce
 
 AS_STRIDED = torch.ops.aten.as_strided.default
 

@@ -214,7 +214,7 @@ def test_a_whole_pass_leaves_the_cursor_where_it_is(folder: Path) -> None:
     batches = cursor(source(folder, DECLARATIONS["npy"], ", batch_size: 10, shuffle: true, drop_last: true"))
     batches.next()
     before = (batches.epoch, batches.position, batches.batch, batches.length, batches.seen)
-    whole = torch.cat([batch["x"] for batch in batches.whole_pass()])
+    whole = torch.cat([batches.named(part)["x"] for part in batches.whole_pass()])
     assert torch.equal(whole, torch.from_numpy(numpy.load(folder / "x.npy")))
     assert (batches.epoch, batches.position, batches.batch, batches.length, batches.seen) == before
 
@@ -245,7 +245,7 @@ def test_streaming_equals_in_memory_bit_for_bit(
     streamed = source(folder, DECLARATIONS[kind], more + ", dtype: {x: float64}")
     assert (held.streams, streamed.streams) == (False, True)
     pairs = zip(drawn(cursor(held, 2), 12), drawn(cursor(streamed, 2), 12), strict=True)
-    whole = zip(cursor(held).whole_pass(), cursor(streamed).whole_pass(), strict=True)
+    whole = zip(*[map(each.named, each.whole_pass()) for each in (cursor(held), cursor(streamed))], strict=True)
     for left, right in (*pairs, *whole):
         assert left.keys() == right.keys()
         for name in left:

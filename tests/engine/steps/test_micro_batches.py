@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy
@@ -10,21 +13,29 @@ import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
 import runner
+from runner.engine.data.orders import order
 from runner.engine.steps.micro_batches import shares_of
+from runner.record.directory import create_run_directory
+from runner.record.running import run_recorded
 from tests.engine.running import compiled, rows_of, same
+from tests.tables import over
 
 SAMPLES = 10
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def write(folder: Path) -> None:
     draw = numpy.random.default_rng(0)
     numpy.savez(
-        tmp_path / "d.npz",
+        folder / "d.npz",
         x=draw.normal(size=(SAMPLES, 3)).astype("float32"),
         y=draw.normal(size=(SAMPLES, 3)).astype("float32"),
         t=numpy.array([0, 1, 1, 2, 0, 1, 1, 2, 2, 0]),
     )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path)
     return tmp_path
 
 
@@ -150,3 +161,65 @@ def test_compiled_micro_batches_are_weighted_as_eager_ones(folder: Path, loss: s
     for left, right in zip(eager, made, strict=True):
         for name in ("z", "loss", "hits", "seen", "w", "w.grad"):
             torch.testing.assert_close(right[name], left[name], msg=lambda found, name=name: f"{name}: {found}")
+
+
+PASSES = """\
+parameters: {{w: {{init: [0.1, -0.2, 0.3]}}}}
+data: {{train: {{file: d.npz, columns: {{x: x, y: y}}, batch_size: {size}, drop_last: {drop}, shuffle: true}}}}
+expression: loss = {loss}
+metrics: {{seen: y.mean()}}
+optimizer: {{adam: {{lr: 0.05}}}}
+steps: [{{for_each: {{data: train, epochs: 3, steps: [{{train: {{accumulate: {micro}}}}}, checkpoint]}}}}]
+"""
+SHORT = {
+    "a shorter batch alone": (4, 2, False),
+    "a shorter batch in a full group": (4, 3, False),
+    "fewer batches than a group has": (4, 20, False),
+    "without the shorter batch": (4, 3, True),
+    "a group of one": (3, 2, True),
+    "batches of one": (1, 4, False),
+    "one batch": (SAMPLES, 2, False),
+}
+
+
+def groups_of(size: int, micro: int, drop: bool) -> Iterator[list[torch.Tensor]]:
+    """The samples of the micro-batches of each step of three passes."""
+    for epoch in (1, 2, 3):
+        batches = [batch for batch in order(0, "train", epoch, SAMPLES).split(size) if len(batch) == size or not drop]
+        yield from (batches[start : start + micro] for start in range(0, len(batches), micro))
+
+
+@over("case", SHORT)
+@over("mean", [True, False])
+def test_a_short_group_at_the_end_of_a_pass_is_taken(case: str, mean: bool, tmp_path: Path) -> None:
+    size, micro, drop = SHORT[case]
+    write(tmp_path)
+    loss = f"(x @ w - y[:, 0]).square().{'mean' if mean else 'sum'}()"
+    rows = rows_of(PASSES.format(size=size, micro=micro, drop=str(drop).lower(), loss=loss), tmp_path)[1:]
+    columns, w = data(tmp_path), torch.tensor([0.1, -0.2, 0.3], requires_grad=True)
+    optimizer = torch.optim.Adam([w], lr=0.05)
+    for row, group in zip(rows, groups_of(size, micro, drop), strict=True):
+        optimizer.zero_grad()
+        taken = sum(map(len, group))
+        for batch in group:
+            errors = (columns["x"][batch] @ w - columns["y"][batch, 0]).square()
+            common = math.gcd(taken, *map(len, group))
+            value = errors.mean() * (len(batch) // common) / (taken // common) if mean else errors.sum()
+            value.backward()
+        assert same(row["w.grad"], w.grad)
+        optimizer.step()
+        assert same(row["w"], w.detach())
+        torch.testing.assert_close(row["seen"], columns["y"][torch.cat(group)].mean())
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_run_resumes_beside_a_short_group_to_the_same_bits(rows: int, folder: Path) -> None:
+    path = folder / "run.yaml"
+    path.write_text(PASSES.format(size=4, micro=2, drop="false", loss="(x @ w - y[:, 0]).square().mean()"))
+    plan = runner.compile(runner.load(path))
+    directory = create_run_directory(folder, "run", datetime.now())
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_recorded(plan, directory, see=lambda row: seen.append(row.number), stop=lambda: len(seen) == rows)
+    resumed = runner.resume(directory, allowed_folders=[folder])
+    assert resumed.to_arrow().equals(runner.run(path, runs_dir=folder / "whole").to_arrow())

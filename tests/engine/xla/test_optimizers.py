@@ -14,7 +14,7 @@ from tests.engine.running import compiled, numbers
 pytest.importorskip("jax")
 
 from runner.engine.compiled.updates import STEP, Changing, torch_update
-from runner.engine.xla import library
+from runner.engine.xla import translated
 from runner.language.xla.operators import translate
 from runner.language.xla.tracing import trace
 
@@ -23,7 +23,7 @@ from runner.language.xla.tracing import trace
 @pytest.mark.slow
 def test_optimizers_agree_with_torch(scheduled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, where no gradient is so near to zero that an optimizer makes a direction of what rounding left."""
-    monkeypatch.setattr(library, "MOST_AT_ONCE", 5)
+    monkeypatch.setattr(translated, "MOST_AT_ONCE", 5)
     plan = compiled("dtype: float64\n" + text_of(scheduled).replace("engine: compile", "engine: xla"))
     found = [numbers(row) for row in runner.execute(plan)][1:]
     assert len(found) == STEPS

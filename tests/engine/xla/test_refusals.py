@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,6 +86,49 @@ def test_a_device_that_jax_does_not_have_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("platforms", "raised", "message", "hint"),
+    [
+        (
+            "cuda",
+            AssertionError(),
+            "`engine: xla` runs on the devices of JAX, and it has no `cpu`: JAX_PLATFORMS is `cuda`",
+            "unset the environment variable JAX_PLATFORMS, or write `engine: compile` or `engine: eager`",
+        ),
+        (
+            "gpus",
+            RuntimeError("Unable to initialize backend 'gpus'"),
+            "`engine: xla` runs on the devices of JAX, and it has no `cpu`: JAX_PLATFORMS is `gpus`",
+            "unset the environment variable JAX_PLATFORMS, or write `engine: compile` or `engine: eager`",
+        ),
+    ],
+)
+def test_devices_that_the_environment_excludes_are_told(
+    platforms: str, raised: Exception, message: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def devices(kind: str) -> None:
+        raise raised
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    faults = Faults(runner.loads(TEXT).document)
+    check_backend("cpu", faults)
+    (problem,) = faults.problems
+    assert (problem.line, problem.column, problem.message, problem.hint) == (2, 9, message, hint)
+
+
+def test_a_jax_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "jax.py").write_text('raise RuntimeError("jaxlib version 0.9 is newer than jax")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jax")
+    faults = Faults(runner.loads(TEXT).document)
+    check_backend("cpu", faults)
+    (problem,) = faults.problems
+    assert (problem.line, problem.column) == (2, 9)
+    assert problem.message == "JAX cannot be imported: jaxlib version 0.9 is newer than jax"
+    assert problem.hint == "install it with `pip install 'steprun[xla]'`, or write `engine: compile` or `engine: eager`"
+
+
+@pytest.mark.parametrize(
     ("patch", "message"),
     [
         (
@@ -92,7 +137,8 @@ def test_a_device_that_jax_does_not_have_is_refused(
         ),
         (
             lambda monkeypatch: monkeypatch.setattr(checking, "MOST_OPERATIONS", 16),
-            "`engine: xla` cannot compile this: it has 17 operations with its gradients, and at most 16 are compiled",
+            "`engine: xla` cannot compile this: it has more than 10,000 operations with its gradients, the most that "
+            "are compiled",
         ),
     ],
 )

@@ -23,7 +23,7 @@ from tests.engine.running import compiled, numbers, same
 
 jax = pytest.importorskip("jax")
 
-from runner.engine.xla import library  # noqa: E402
+from runner.engine.xla import translated  # noqa: E402
 
 XLA = HEAD.replace("compile", "xla")
 NETWORK = MODEL.replace("compile", "xla")
@@ -35,7 +35,7 @@ SMALL = XLA + CONSTANT + "expression: loss = (tanh(x @ w1 + b) @ w2).square().me
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Regions of at most four iterations, and some data."""
-    monkeypatch.setattr(library, "MOST_AT_ONCE", 4)
+    monkeypatch.setattr(translated, "MOST_AT_ONCE", 4)
     monkeypatch.chdir(tmp_path)
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(17, 4, generator=generator), torch.randn(17, generator=generator)
@@ -210,34 +210,6 @@ def test_jax_keeps_its_settings() -> None:
     list(runner.execute(compiled(SMALL + "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n")))
     assert (jax.config.jax_enable_x64, torch.compiler.is_compiling()) == before
     assert jax.numpy.zeros(1).dtype == jax.numpy.float32
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes_to_the_bits_of_another(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(NETWORK + "optimizer: {adam: {lr: 0.05}}\nsteps: 30\n")
-    whole = runner.run(path, runs_dir=tmp_path / "whole")
-    program = """\
-import os, signal, sys
-from datetime import datetime
-from pathlib import Path
-import runner
-from runner.engine.xla import library
-from runner.record.directory import create_run_directory
-from runner.record.running import run_recorded
-library.MOST_AT_ONCE = 4
-plan = runner.compile(runner.load(sys.argv[1]))
-directory = create_run_directory(Path(sys.argv[2]), "run", datetime.now())
-print(directory, flush=True)
-see = lambda row: os.kill(os.getpid(), signal.SIGKILL) if row.number == 21 else None
-run_recorded(plan, directory, see=see, checkpoint_every=7)
-"""
-    command = [sys.executable, "-c", program, str(path), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
-    assert done.returncode == -9, done.stderr
-    resumed = resume(Path(done.stdout.strip()), allowed_folders=[tmp_path])
-    assert resumed.status == "finished"
-    assert resumed.to_arrow().equals(whole.to_arrow())
 
 
 @pytest.mark.slow

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
 import runner
 from runner.catalogue.versions import absence
+from runner.errors import HealthWarning
 from tests.tables import over
 
 PARAMETERS = "parameters: {x: {shape: [2, 2], init: [[2.0, 0.5], [0.5, 1.0]]}}\n"
 STEPS = "steps: [backward]\non_nonfinite: ignore\n"
 
-SAID = "degrees of freedom is <= 0"
+SAID = "too few values: the result is NaN or infinite"
 
 PLACES: dict[str, tuple[str, str, int]] = {
     "an expression": (f"{PARAMETERS}expression: f = x.sum() + x[0, :1].std()\n{STEPS}", "expression", 2),
@@ -83,3 +86,60 @@ def test_a_loss_of_other_shapes_has_torchs_own_warning() -> None:
     (warning,) = plan.warnings
     assert "Using a target size" in warning.message
     assert warning.line == 3
+
+
+FIVE = """\
+parameters: {{w: 1.0}}
+data: {{d: {{columns: {{x: x.npy}}, batch_size: 2, drop_last: {drop}}}}}
+expression: loss = (w * x).square().mean()
+metrics:
+  s: {metric}
+optimizer: {{sgd: {{lr: 0.1}}}}
+steps: [{{for_each: {{data: d, epochs: 1, steps: [{step}]}}}}{more}]
+on_nonfinite: ignore
+"""
+SHORT: dict[str, tuple[dict[str, str], list[tuple[str, str]]]] = {
+    "accumulated without the shorter batch": ({"drop": "true", "step": "{train: {accumulate: 2}}"}, []),
+    "trained without the shorter batch": ({"drop": "true"}, []),
+    "trained with it": (
+        {"drop": "false"},
+        [(", with a batch of 1 of `d`", "write `drop_last: true` for `d`, which leaves its last batch out")],
+    ),
+    "evaluated, which drops nothing": (
+        {"drop": "true", "more": ", {evaluate: d}"},
+        [
+            (
+                ", with a batch of 1 of `d` in `evaluate`",
+                "choose a `batch_size` for `d` without a shorter last batch, or leave it out",
+            )
+        ],
+    ),
+    "any batch": (
+        {"drop": "true", "metric": "x[:1].std()", "more": ", {evaluate: d}"},
+        [("", "give it more values, or write `correction=0`")],
+    ),
+}
+
+
+@over("case", SHORT)
+def test_a_batch_that_is_too_short_is_named(case: str, tmp_path: Path) -> None:
+    keys, expected = SHORT[case]
+    numpy.save(tmp_path / "x.npy", numpy.arange(5.0))
+    text = FIVE.format(**{"metric": "x.std()", "step": "train", "more": "", **keys})
+    warned = runner.compile(runner.loads(text, base=str(tmp_path))).warnings
+    operation = keys.get("metric", "x.std()")
+    assert [(each.path, each.message, each.hint) for each in warned if SAID in each.message] == [
+        ("metrics.s", f"`{operation}`: {SAID}{when}", hint) for when, hint in expected
+    ]
+
+
+def test_what_only_a_run_computes_is_reported_and_recorded_at_its_operation(tmp_path: Path) -> None:
+    numpy.save(tmp_path / "x.npy", numpy.array([1.0, 2.0, -20.0, -30.0, 5.0]))
+    (tmp_path / "run.yaml").write_text(FIVE.format(drop="true", metric="x[x > -9].std()", step="train", more=""))
+    with warnings.catch_warnings(record=True) as written:
+        warnings.simplefilter("default")
+        run = runner.run(tmp_path / "run.yaml", runs_dir=tmp_path)
+    assert [each.category for each in written] == [HealthWarning]
+    told = f" {SAID}\n      = give it more values, or write `correction=0`"
+    assert str(written[0].message).rpartition("^")[2] == told
+    assert run.manifest["warnings"] == [str(written[0].message)]

@@ -176,7 +176,7 @@ def test_the_default_dtype_is_a_cast_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["npy", "parquet"])
 def test_a_streamed_source_is_cast_as_strictly(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.plan.data.sources.STREAMED_FROM", 0.0)
-    monkeypatch.setattr("runner.plan.data.files.SCAN_BYTES", 0)
+    monkeypatch.setattr("runner.plan.data.reading.checking.SCAN_BYTES", 0)
     written = write(tmp_path, kind, [*map(float, range(9)), 0.5])
     text = (
         f"parameters: {{w: 1.0}}\ndata: {{train: {{{written}, dtype: {{v: int32}}, batch_size: 2, shuffle: true}}}}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from sklearn.preprocessing import LabelEncoder, OneHotEncoder
 
 import runner
+from runner.plan.data import text_arrays
 from runner.plan.data.files import ArrayFile, FileFault, array_words, describe, read
 from runner.plan.data.tables.conversions import Conversion, Reading
-from tests.engine.running import rows_of
+from tests.engine.running import compiled, rows_of
 from tests.tables import over
 
 SEEN = "parameters: {w: 1.0}\nexpression: |\n  seen = x\n  f = w * x.sum()\n"
@@ -59,6 +61,24 @@ def test_an_array_larger_than_a_block_is_read_to_its_end(tmp_path: Path, monkeyp
     numpy.save(tmp_path / "names.npy", names)
     expected = LabelEncoder().fit_transform(numpy.char.strip(names))
     assert seen(tmp_path, "columns: {x: names.npy}, classes: {x: sorted}").tolist() == expected.tolist()
+
+
+@over("dtype", ["S1", "U1", "S40", "int8", "int64"])
+@over("how", ["classes", "one_hot"])
+def test_reading_classes_takes_the_memory_that_is_planned(tmp_path: Path, dtype: str, how: str) -> None:
+    rows = 100_000
+    numpy.save(tmp_path / "x.npy", numpy.arange(rows).astype("U1").astype(dtype))
+    text = f"{SEEN}data: {{train: {{columns: {{x: x.npy}}, {how}: {{x: sorted}}}}}}\n"
+    plan = compiled(text, tmp_path)
+    source = plan.sources["train"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(text_arrays, "_BLOCK_BYTES", 1000 * int(dtype.strip("SUint")))
+        tracemalloc.start()
+        read(source.columns[0].array)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    own = rows * source.columns[0].bytes if how == "one_hot" else 0  # by torch, which is not traced
+    assert peak + own < source.bytes + source.reading_bytes + 200_000
 
 
 def test_an_array_of_text_selects_rows_and_fits_to_them(tmp_path: Path) -> None:

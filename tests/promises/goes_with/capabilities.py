@@ -27,6 +27,7 @@ from tests.promises.goes_with.loops import (
     kept_batch,
     masked,
     momentum,
+    numbered,
     of_a_gradient,
     of_a_parameter,
     parts,
@@ -225,6 +226,13 @@ CAPABILITIES: Mapping[str, Capability] = {
     ),
     "tables of text": Capability(TABLE % "csv"),
     "tables in Parquet": Capability(TABLE % "parquet"),
+    "`classes`, `fill`": Capability(
+        "data:\n  train: {file: train.parquet, columns: {x: ['x*'], y: ['y*'], k: kind, gap: gap}, batch_size: 800, "
+        "classes: {k: sorted}, fill: {gap: 0.25}}\n"
+        "expression: |\n  h = {h}\n  shift = 0.1 * (k * gap).unsqueeze(1)\n"
+        "  loss = (h - y - shift).abs().square().mean()\n",
+        objective=numbered,
+    ),
     "columns in `init`": Capability(
         "constants: {largest: {init: {expression: train.y.amax(0)}}}\n"
         "expression: |\n  h = {h}\n  loss = (h - y / largest).abs().square().mean()\n",
@@ -256,4 +264,11 @@ CAPABILITIES: Mapping[str, Capability] = {
     "`resume` of a longer run": Capability(EPOCHS, proof="longer"),
     "`apply`, `load_model`": Capability(proof="applied"),
     "`report`": Capability(proof="reported"),
+    "`sweep`, left out by `run`": Capability("sweep: {grid: {seed: range(4)}}\n"),
+    "`halving`": Capability(
+        IN_PASSES % "train, {evaluate: valid}"
+        + "sweep: {grid: {seed: range(2)}, objective: {minimize: loss}, halving: {at: [4], keep: 1/2}}\n",
+        evaluated,
+        proof="halved",
+    ),
 }

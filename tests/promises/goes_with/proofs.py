@@ -41,6 +41,7 @@ from tests.engine.running import numbers, same
 from tests.forking import fork
 from tests.promises.goes_with.by_hand import INPUTS, arrays
 from tests.promises.goes_with.capabilities import CAPABILITIES
+from tests.promises.goes_with.swept import as_lanes, as_points, failing
 from tests.promises.goes_with.variations import config_of, hand_of, memory_of
 
 TOLERANCES = (6.5e-6, 5e-5)
@@ -56,6 +57,8 @@ def write_files(folder: Path) -> None:
         numpy.save(folder / f"{name}.npy", values)
     table = {f"x{at:02}": made["x"][:, at] for at in range(INPUTS)}
     frame = pandas.DataFrame(table | {f"y{at}": made["y"][:, at] for at in range(2)})
+    frame["kind"] = numpy.where(made["x"][:, 0] > 0, "more", "less")
+    frame["gap"] = frame["x01"].where(frame["x01"] >= 0)
     frame.to_csv(folder / "train.csv", index=False)
     frame.to_parquet(folder / "train.parquet", index=False, row_group_size=800)
     for dtype in (torch.float32, torch.bfloat16, torch.complex64):
@@ -146,7 +149,7 @@ def in_parts(name: str, column: str, folder: Path) -> str:
 
 
 def compiled(name: str, column: str, folder: Path, *, machine_code: bool = False) -> str:
-    """Compare the compiled engine with the eager engine; its regions are called as they are, or as machine code."""
+    """Compare an engine that compiles with the eager engine; regions are called as they are, or as machine code."""
     path = written(folder, config_of(CAPABILITIES[name], column))
     plan = planned(path)
     with nullcontext() if machine_code else without_machine_code():
@@ -155,6 +158,12 @@ def compiled(name: str, column: str, folder: Path, *, machine_code: bool = False
     rtol, atol = (8e-2, 1e-2) if narrow else TOLERANCES
     word = of_rows(found, executed(planned(path, overrides=("engine=eager",)))[0], rtol, atol)
     return "close" if word == "bits" else word  # machine code adds in another order
+
+
+def translated(name: str, column: str, folder: Path) -> str:
+    """Compare the engine on XLA with the eager engine."""
+    pytest.importorskip("jax")
+    return compiled(name, column, folder, machine_code=True)
 
 
 def replayed(name: str, column: str, folder: Path) -> str:
@@ -251,6 +260,11 @@ def fails(name: str, column: str, folder: Path) -> str:
         done = steprun("compare", str(folder / "cell.yaml"), "--with", "dtype=float64")
         assert done.code == 0, done.err
         return "close"
+    if column in ("lanes", "processes"):
+        outcome = failing(planned(folder / "cell.yaml").config, folder, lanes=column == "lanes")
+        assert f"(row {count - 1}, " in str(outcome.failure)
+        assert outcome.rows == count
+        return "bits"
     rows: list[Row] = []
     if column == "cudagraph":
         running = cudagraph.execute(plan, initial_state(plan), shared=True, capture=Tape())
@@ -294,7 +308,7 @@ def applied(name: str, column: str, folder: Path) -> str:
     with torch.no_grad():
         expected = hand.hidden(hand.valid[0])
     found = model.value("h", x=hand.valid[0])
-    return agreement(found, expected, *(TOLERANCES if column == "compile" else (0.0, 0.0)))
+    return agreement(found, expected, *(TOLERANCES if column in ("compile", "xla") else (0.0, 0.0)))
 
 
 def reported(name: str, column: str, folder: Path) -> str:
@@ -319,14 +333,42 @@ def reported(name: str, column: str, folder: Path) -> str:
     return "close" if "close" in words or column == "compile" else "bits"
 
 
+def laned(name: str, column: str, folder: Path) -> str:
+    """Compare four points of a sweep as lanes of one computation with the same points alone."""
+    return as_lanes(*_sweep(name, column, folder))
+
+
+def pooled(name: str, column: str, folder: Path) -> str:
+    """Compare two points of a sweep, run as a process of the pool runs them, with the runs alone."""
+    return as_points(*_sweep(name, column, folder))
+
+
+def halved(name: str, column: str, folder: Path) -> str:
+    """Compare the points of a sweep that go on, after others have stopped, with the runs alone."""
+    with without_machine_code():
+        if column == "lanes":
+            return as_points(*_sweep(name, column, folder), seeds=8, lanes="exact", halving=True)
+        return as_points(*_sweep(name, column, folder), halving=True)
+
+
+def _sweep(name: str, column: str, folder: Path) -> tuple[runner.Config, Path, PlanLimits]:
+    """The config of a cell, its folder, and the memory that it may take."""
+    capability = CAPABILITIES[name]
+    config = runner.load(written(folder, config_of(capability, column)))
+    return config, folder, PlanLimits(memory=memory_of(capability, column))
+
+
 PROOFS: Mapping[str, Callable[[str, str, Path], str]] = {
     **dict.fromkeys(("by hand", "bfloat16", "complex", "two optimizers", "L-BFGS", "random numbers"), by_hand),
     "larger than memory": in_parts,
     "compile": compiled,
     "cudagraph": replayed,
+    "xla": translated,
     "resume": resumed,
     "check": checked,
     "compare": compared,
+    "lanes": laned,
+    "processes": pooled,
 }
 """The proof of each column."""
 
@@ -335,6 +377,7 @@ OWN: Mapping[str, Callable[[str, str, Path], str]] = {
     "longer": longer,
     "applied": applied,
     "reported": reported,
+    "halved": halved,
 }
 """The proofs of capabilities that are no part of a run."""
 

@@ -20,5 +20,5 @@ def cells() -> dict[Cell, str]:
         assert len(words) == len(head) - 1, name
         for column, word in zip(head[1:], words, strict=True):
             assert (name, column) not in found, name
-            found[name, column] = word.rstrip(" ¹²³⁴")
+            found[name, column] = word.rstrip(" ¹²³⁴⁵")
     return found

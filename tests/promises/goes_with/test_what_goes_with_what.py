@@ -19,7 +19,7 @@ from tests.tables import over
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what a run reports; here only its numbers matter
 
-ENGINES = ("compile", "cudagraph")
+ENGINES = ("compile", "cudagraph", "xla")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def _column(cell: Cell, word: str) -> str:
     return cell[1]
 
 
-@over("cell, word", tested(), split=_column)
+@over("cell, word", tested(), split=_column, slow=["xla"])
 def test_a_cell_is_as_the_page_says(cell: Cell, word: str, tmp_path: Path, files: Path) -> None:
     name, column = cell
     for each in files.iterdir():

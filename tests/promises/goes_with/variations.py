@@ -134,7 +134,10 @@ VARIATIONS: Mapping[str, Variation] = {
     "larger than memory": Variation(memory=700_000),
     "compile": Variation(_engine("compile")),
     "cudagraph": Variation(_engine("cudagraph", "cuda")),
+    "xla": Variation(_engine("xla")),
     "resume": Variation(),
     "check": Variation(),
     "compare": Variation(),
+    "lanes": Variation(),
+    "processes": Variation(),
 }

@@ -42,6 +42,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._lines: list[str] = []
         self.complete = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler, which takes a second, to keep it away from this class."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

@@ -85,6 +85,15 @@ class LaneNumber(LaneTensor):
         return made
 
 
+def number_of(value: float, dtype: torch.dtype) -> Tensor:
+    """A number of one run as a tensor `()`, in the dtype in which torch computes with a Python number.
+
+    Args:
+        dtype: that of most tensors; of 16 bits, torch computes in float32.
+    """
+    return torch.tensor(value, dtype=dtype if dtype.itemsize >= 4 else torch.float32)
+
+
 @contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
     """Use a handler for the operations on tensors of lanes."""

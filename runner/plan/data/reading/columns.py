@@ -42,29 +42,19 @@ class ColumnSummary:
             return "numbers" if "numbers" in self.kinds else "integers"
         return next(iter(self.kinds)) if len(self.kinds) == 1 else "text" if self.kinds else "nothing"
 
-    def add(self, cells: Array, absent: Sequence[str]) -> None:
+    def add(self, cells: Numbers | Words, absent: Sequence[str]) -> None:
         """Add some cells."""
-        self.rows += len(cells)
-        if cells.dtype == object:
-            words, counts = numpy.unique(cells.astype(str), return_counts=True)
-            self._words(words.tolist(), counts.tolist(), absent)
+        if isinstance(cells, Words):
+            self.rows += len(cells.codes)
+            counts = numpy.bincount(cells.codes, minlength=len(cells.words)).tolist()
+            self._words(cells.words, counts, absent)
             return
-        there = cells[~numpy.isnan(cells)] if cells.dtype.kind == "f" else cells
-        self.missing += len(cells) - len(there)
+        self.rows += len(cells.values)
+        there = _present(cells)
+        self.missing += len(cells.values) - len(there)
         if len(there):
-            kind = {"b": "booleans", "i": "integers"}.get(cells.dtype.kind, "numbers")
-            self.kinds.add(kind)
+            self.kinds.add({"b": "booleans", "i": "integers"}.get(there.dtype.kind, "numbers"))
             self._range(there.min().item(), there.max().item())
-
-    def add_cells(self, cells: Numbers | Words, absent: Sequence[str]) -> None:
-        """Add some cells of a text table."""
-        if isinstance(cells, Numbers):
-            missing = cells.missing is not None and bool(cells.missing.any())
-            self.add(as_floating(cells).values if missing else cells.values, absent)
-            return
-        self.rows += len(cells.codes)
-        counts = numpy.bincount(cells.codes, minlength=len(cells.words)).tolist()
-        self._words(cells.words, counts, absent)
 
     def _words(self, words: Sequence[str], counts: Sequence[int], absent: Sequence[str]) -> None:
         for word, count in sorted(zip(words, counts, strict=True)):
@@ -123,8 +113,8 @@ def _add_numbers(paths: Sequence[Path], dialect: Dialect, found: dict[str, Colum
             if not isinstance(part, Numbers) or mixed.is_mixed(key, part):
                 del left[key]
                 continue
-            left[key].add_cells(part, ())
-            if part.values.dtype == numpy.float64 or part.missing is not None:
+            left[key].add(part, ())
+            if part.values.dtype == numpy.float64:
                 floating.add(key[0])
             elif part.values.dtype == numpy.int64 and first_inexact(part.values) is not None:
                 inexact.add(key[0])
@@ -137,7 +127,16 @@ def _add_numbers(paths: Sequence[Path], dialect: Dialect, found: dict[str, Colum
 
 def _add(column: ColumnSummary, cells: Found, absent: Sequence[str]) -> None:
     assert not isinstance(cells, FileFault)
-    column.add_cells(cells, absent)
+    column.add(cells, absent)
+
+
+def _present(cells: Numbers) -> Array:
+    """The numbers that are not missing; booleans beside missing ones are read as floating numbers."""
+    missing = cells.missing is not None and bool(cells.missing.any())
+    if missing and cells.values.dtype == numpy.int64:
+        return cells.values[~cells.missing]  # type: ignore[operator]
+    values = as_floating(cells).values if missing else cells.values
+    return values[~numpy.isnan(values)] if values.dtype.kind == "f" else values
 
 
 def _finish(column: ColumnSummary) -> None:

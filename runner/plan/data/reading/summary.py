@@ -12,7 +12,7 @@ from runner.config import Dialect
 from runner.language.dtypes import dtype_name
 from runner.plan.data.arrays import array_names
 from runner.plan.data.files import ArrayFile, FileFault, describe, groups_of, header_of, open_array, table_names
-from runner.plan.data.raw_columns import ROWS_AT_ONCE, raw_blocks
+from runner.plan.data.raw_columns import ROWS_AT_ONCE, cell_blocks
 from runner.plan.data.reading.columns import ColumnSummary, columns_of_text
 from runner.plan.data.tables.byte_blocks import byte_blocks
 from runner.plan.data.tables.cells import BLANK, is_usual_missing, number_of
@@ -80,7 +80,7 @@ def _columns(array: ArrayFile, absent: Sequence[str]) -> list[ColumnSummary]:
     at_once = max(1, _CELLS_AT_ONCE // rows)
     for start in range(0, len(found), at_once):
         some = found[start : start + at_once]
-        for block in raw_blocks(array, [column.name for column in some]):
+        for _, _, block in cell_blocks(array, [column.name for column in some]):
             for column in some:
                 column.add(block[column.name], absent)
     return found

@@ -7,15 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from runner.plan.data.files import SCAN_BYTES, ArrayFile, cast, groups_of, read, read_group, size_of
+from runner.plan.data.files import ArrayFile, cast, groups_of, read, read_group
 from runner.plan.data.raw_columns import ROWS_AT_ONCE
-from runner.plan.data.row_files import Rows, has_rows
+from runner.plan.data.row_files import row_blocks
 from runner.plan.data.selection.selection import Selection
 
 Blocks = Iterator[tuple[int, Tensor]]
 """Consecutive rows of an array, each block after its first row."""
-
-_BLOCK_BYTES = 16 << 20
 
 
 def selected_blocks(
@@ -23,7 +21,7 @@ def selected_blocks(
 ) -> Iterator[Tensor]:
     """Yields the selected rows of an array in file order, in blocks `(n, *shape)` of a dtype.
 
-    `.npy`, `.safetensors` and Parquet files are read in parts, of at most one row group; other files as a whole.
+    Parquet files are read by row groups, and text tables as a whole; others as `row_blocks` does.
 
     Args:
         limit: maximum bytes of a file that is read as a whole; the memory of the machine by default.
@@ -39,29 +37,15 @@ def selected_blocks(
             yield cast(chosen, dtype, array, rows + start)
 
 
-def check_selected(array: ArrayFile, dtype: torch.dtype, selection: Selection, limit: int) -> None:
-    """Check the selected values of an array before a run, as `check_cast` does.
-
-    Raises:
-        FileFault: as `selected_blocks`.
-    """
-    if array.is_text or size_of(array) <= min(SCAN_BYTES, limit):
-        for _ in selected_blocks(array, dtype, selection, limit):
-            pass
-
-
 def _blocks(array: ArrayFile, limit: int | None) -> Blocks:
     if array.suffix == ".parquet":
         start = 0
         for group, length in enumerate(groups_of(array)):
             yield start, read_group(array, group)
             start += length
-    elif has_rows(array):
-        rows = Rows(array)
-        at_once = max(1, min(ROWS_AT_ONCE, _BLOCK_BYTES // rows.width))
-        for start in range(0, rows.shape[0], at_once):
-            yield start, rows.between(start, min(start + at_once, rows.shape[0]))
-    else:
+    elif array.is_text:
         values = read(array, limit)
         for start in range(0, len(values), ROWS_AT_ONCE):
             yield start, values[start : start + ROWS_AT_ONCE]
+    else:
+        yield from row_blocks(array, limit)

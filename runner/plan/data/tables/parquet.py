@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from runner.language.dtypes import dtype_name
-from runner.plan.data.casting import first_misfit, is_lossless
+from runner.plan.data.casting import ends_fit, first_misfit, is_lossless
 from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, open_ordinary
 from runner.plan.data.tables.columns import Columns, check_alike, chosen_of
@@ -97,7 +97,7 @@ def read_parquet(paths: Paths, columns: Columns, reading: Reading, group: int | 
     rows = shape[0] if group is None else row_groups(paths)[group]
     result = torch.empty((rows, *shape[1:]), dtype=dtype)
     stacked = not isinstance(columns, str)
-    for part in parquet_parts(paths, columns, reading, group):
+    for part in parquet_parts(paths, columns, reading, None if group is None else range(group, group + 1)):
         end = part.start + len(part.values)
         if stacked:
             target = result[part.start : end, part.slot]
@@ -107,22 +107,23 @@ def read_parquet(paths: Paths, columns: Columns, reading: Reading, group: int | 
     return result
 
 
-def parquet_parts(paths: Paths, columns: Columns, reading: Reading, group: int | None = None) -> Iterator[Part]:
-    """Yields the values of columns of Parquet files, some rows of one column at a time. Raises as `read_parquet`."""
+def parquet_parts(paths: Paths, columns: Columns, reading: Reading, groups: range | None = None) -> Iterator[Part]:
+    """Yields the values of columns of Parquet files, some rows of one column at a time. Raises as `read_parquet`.
+
+    Args:
+        groups: consecutive row groups, counted over all files; all by default. Rows are counted from the first one.
+    """
     before = passed = 0
     for path in paths:
         with _parquet(path) as (parquet, name):
             metadata = parquet.metadata
             lengths = [metadata.row_group(each).num_rows for each in range(metadata.num_row_groups)]
-            groups = list(range(len(lengths)))
-            if group is not None:
-                groups = [group - passed] if 0 <= group - passed < len(lengths) else []
+            chosen = [each for each in range(len(lengths)) if groups is None or passed + each in groups]
             passed += len(lengths)
-            if not groups:
+            if not chosen:
                 continue
-            rows = sum(lengths[each] for each in groups)
-            skipped = 0 if group is None else sum(lengths[: groups[0]])
-            yield from _parts(parquet, name, columns, reading, groups, rows, before, skipped)
+            rows = sum(lengths[each] for each in chosen)
+            yield from _parts(parquet, name, columns, reading, chosen, rows, before, sum(lengths[: chosen[0]]))
             before += rows
 
 
@@ -155,30 +156,49 @@ def _parts(
             raise FileFault(f"{name} is not a valid Parquet file: `{column}` has {start:,} rows", _REWRITE)
 
 
-def may_misfit(paths: Paths, columns: Columns, reading: Reading, dtype: torch.dtype) -> bool:
-    """Whether a value may be missing, or not be represented by a dtype, as far as the footers say."""
+def groups_in_doubt(paths: Paths, columns: Columns, reading: Reading, dtype: torch.dtype) -> list[int]:
+    """The row groups that may lack a value, or have one that a dtype does not represent, as far as the footers say."""
+    found: list[int] = []
+    passed = 0
     for path in paths:
         with _parquet(path) as (parquet, name):
             layout = _layout(parquet, columns, reading, name)
-            if not is_lossless(layout.dtype, dtype) or any(reading.of(column).of_text for column in layout.columns):
-                return True
-            if _nulls(parquet.metadata, set(layout.columns)):
-                return True
-            fields = [parquet.schema_arrow.field(column) for column in layout.columns]
-            if any(not is_lossless(_arrow_kind(field, name)[1], layout.dtype) for field in fields):
-                return True
-    return False
+            casts = {}
+            for column in layout.columns:
+                kind = None if reading.of(column).of_text else _arrow_kind(parquet.schema_arrow.field(column), name)[1]
+                casts[column] = (kind, layout.dtype, dtype)
+            places = _places(parquet.metadata, casts)
+            for group in range(parquet.metadata.num_row_groups):
+                chunks = parquet.metadata.row_group(group)
+                if not all(_is_sure(chunks.column(place).statistics, casts[column]) for place, column in places):
+                    found.append(passed + group)
+            passed += parquet.metadata.num_row_groups
+    return found
 
 
-def _nulls(metadata: Any, columns: set[str]) -> bool:
-    """Whether a column may have nulls: its statistics count some, or there are none."""
-    for group in range(metadata.num_row_groups):
-        for place in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(place)
-            if chunk.path_in_schema.split(".")[0] in columns or chunk.path_in_schema in columns:
-                statistics = chunk.statistics
-                if statistics is None or not statistics.has_null_count or statistics.null_count:
-                    return True
+def _places(metadata: Any, columns: Collection[str]) -> list[tuple[int, str]]:
+    """The places of the chunks of some columns in a row group; a column of lists may have several."""
+    found = []
+    for place in range(metadata.num_columns):
+        path = metadata.schema.column(place).path
+        name = path if path in columns else path.partition(".")[0]
+        if name in columns:
+            found.append((place, name))
+    return found
+
+
+def _is_sure(statistics: Any, casts: tuple[torch.dtype | None, torch.dtype, torch.dtype]) -> bool:
+    """Whether statistics show that no value of a chunk is missing, and that all survive two casts in a row."""
+    kind, common, dtype = casts
+    if kind is None or statistics is None or not statistics.has_null_count or statistics.null_count:
+        return False
+    if is_lossless(kind, common) and is_lossless(common, dtype):
+        return True
+    ends = (statistics.min, statistics.max) if statistics.has_min_max else ()
+    real = dtype.to_real() if dtype.is_complex else dtype
+    match ends:
+        case (int() | float() as least, int() | float() as largest):
+            return ends_fit(least, largest, common) and ends_fit(least, largest, real)
     return False
 
 

@@ -1,24 +1,23 @@
-"""The steps of a run that XLA compiled, by what they were compiled for."""
+"""Steps that are translated to JAX, and compiled by XLA."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from runner.engine.binding import Binding
-from runner.engine.compiled.building import Built, Drawn, Lengths, build
+from runner.engine.compiled.building import Built
+from runner.engine.compiled.library import Compiler, Report
 from runner.engine.compiled.training import Tensors, step_function
-from runner.engine.rows import Compiling
+from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
 from runner.language.xla.tracing import Draw, plain_kernels, trace
 from runner.plan.checks.translatable import MOST_AT_ONCE
 from runner.plan.program.instructions import Train
 
-REGION_BYTES = 256 << 20
+REGION_BYTES = 1 << 30
 """The approximate bytes that all iterations of a region touch: it limits a region to a fraction of a second."""
 
 STACK_BYTES = 16 << 20
@@ -26,12 +25,12 @@ STACK_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
-class Compiled:
+class Translated:
     """A step for certain batch lengths, traced and compiled at its first call."""
 
     built: Built
     longest: int  # the maximum number of iterations per call
-    report: Callable[[float | None], None]  # called as the compilation begins, and with its seconds as it ends
+    report: Report
     draws: tuple[Draw, ...] = ()
     region: Region | None = None
 
@@ -46,14 +45,12 @@ class Compiled:
             the carry after them, their stacked outputs, and whether torch would compute each without an error.
         """
         if self.region is None:
-            self.report(None)
-            begun = time.perf_counter()
             self.region = self._compile(carry, each, fixed, seed)
-            self.report(time.perf_counter() - begun)
+            self.report()
         return self.region(carry, [*each, *self._drawn(each, seed)], fixed)
 
     def _compile(self, carry: Tensors, each: Tensors, fixed: Tensors, seed: Callable[[int], None]) -> Region:
-        step, carried, other = step_function(self.built.training), len(carry), len(fixed)
+        step, carried, other = step_function(self.built.training, are_finite), len(carry), len(fixed)
 
         def flat(*given: Tensor) -> list[Tensor]:
             after, outputs = step(
@@ -79,32 +76,13 @@ class Compiled:
         return [torch.stack(found) for found in drawn]
 
 
-class Library:
-    """The compiled code of `train` steps that are equal.
+def _longest(_argument: Train) -> int:
+    return MOST_AT_ONCE
 
-    Args:
-        several: whether one of the steps runs in regions of several iterations.
-    """
 
-    def __init__(self, binding: Binding, argument: Train, several: bool, compiling: Compiling) -> None:
-        self._binding = binding
-        self._argument = argument
-        self._compiling = compiling
-        self._compiled: dict[Hashable, Compiled] = {}
-        self.longest = MOST_AT_ONCE if several else 1
+def _made(built: Built, stacked: int, longest: int, report: Report) -> Translated:
+    limits = (longest, REGION_BYTES // max(1, built.bytes + stacked), STACK_BYTES // max(1, stacked))
+    return Translated(built, max(1, min(limits)), report)
 
-    def compiled(
-        self, key: Hashable, lengths: Lengths, drawn: Callable[[], Drawn], iteration: Callable[[], int], path: str
-    ) -> Compiled:
-        """Returns the compiled step for some batches. Calls with equal keys share one compilation."""
-        if key not in self._compiled:
-            self._compiled[key] = self._made(lengths, drawn(), iteration, path)
-        return self._compiled[key]
 
-    def _made(self, lengths: Lengths, drawn: Drawn, iteration: Callable[[], int], path: str) -> Compiled:
-        with plain_kernels():
-            built = build(self._binding, self._argument, lengths, drawn, iteration)
-        batch = sum(value.nbytes for example in drawn.examples for value in example.values())
-        stacked = batch + self._binding.plan.estimates.row
-        limits = (self.longest, REGION_BYTES // max(1, built.bytes + stacked), STACK_BYTES // max(1, stacked))
-        return Compiled(built, max(1, min(limits)), lambda seconds: self._compiling(path, seconds))
+COMPILER = Compiler(_longest, _made, plain_kernels)
