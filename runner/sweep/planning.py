@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.config import Config, overridden
 from runner.config.sweep_models import SweepDeclaration
-from runner.errors import ConfigError, Problem, UsageError, did_you_mean
+from runner.errors import ConfigError, Problem, UsageError, did_you_mean, listing
 from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
@@ -21,6 +21,7 @@ from runner.plan import Plan, PlanLimits, compile
 from runner.plan.checks.measured import never_measured
 from runner.plan.program.last_loop import last_loop
 from runner.plan.scalars import integer, number, scalar_constants
+from runner.record.rows.storage import stored_column
 from runner.sweep.choosing.objective import Objective, objective_of
 from runner.sweep.lanes.varying import varying
 from runner.sweep.points.identity import Identities
@@ -266,10 +267,10 @@ def _objective(config: Config, plan: Plan, points: Sequence[Point]) -> Objective
     assert config.sweep is not None
     assert config.sweep.objective is not None
     key = "minimize" if objective.minimize else "maximize"
-    columns = [column.name for column in plan.columns if column.shape == ()]
+    columns = [column.name for column in plan.columns if stored_column(column).is_number]
     document = config.document
     if objective.column not in columns:
-        hint = did_you_mean(objective.column, columns, f"scalar columns are {', '.join(columns) or 'none'}")
+        hint = did_you_mean(objective.column, columns, f"columns of one number are {listing(columns) or 'none'}")
         message = f"no row has a number `{objective.column}`"
         raise ConfigError(document.problem(("sweep", "objective", key), message, hint))
     paths = dict.fromkeys(path for point in points for path in point.values)

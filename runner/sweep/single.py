@@ -117,7 +117,7 @@ class _Running:
             rows=len(table),
             first=self.first,
             scalars=scalar_statistics(table, self.columns),
-            recent=recent_values(table, self._work.objective, self._work.recent),
+            recent=recent_values(table, self.columns, self._work.objective, self._work.recent),
         )
 
 

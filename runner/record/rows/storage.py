@@ -58,6 +58,11 @@ class StoredColumn:
         return math.prod(self.shape) if self.shape is not None else 0
 
     @property
+    def is_number(self) -> bool:
+        """Whether each value is stored as one real number."""
+        return self.layout in ("scalar", "tensor") and self.elements == 1
+
+    @property
     def bytes(self) -> int:
         """Bytes of one row in memory; 0 if the shape varies."""
         return self.elements * self.dtype.itemsize

@@ -202,7 +202,8 @@ class _Rows:
         if self._ran is None:
             parts = [self.table.slice(start, count) for start, count in zip(self._starts, counts, strict=False)]
             found = [
-                (scalar_statistics(part, columns), recent_values(part, work.objective, work.recent)) for part in parts
+                (scalar_statistics(part, columns), recent_values(part, columns, work.objective, work.recent))
+                for part in parts
             ]
         else:
             ran = first_rows(self._ran, counts[0])

@@ -120,11 +120,9 @@ def _of_lane(column: LaneColumn, lane: int) -> Iterable[Tensor]:
 
 
 def statistics_of(ran: Ran, columns: Sequence[StoredColumn]) -> list[dict[str, Statistics]]:
-    """The last, smallest and largest value of each scalar column, for each lane."""
+    """The last, smallest and largest value of each column of one number, for each lane."""
     scalars = [
-        (stored.column.name, column)
-        for stored, column in zip(columns, ran.columns, strict=True)
-        if stored.layout == "scalar" and not stored.column.dtype.is_complex
+        (stored.column.name, column) for stored, column in zip(columns, ran.columns, strict=True) if stored.is_number
     ][:MOST_SCALARS]
     count = len(ran.sound)
     by_name: dict[str, list[Statistics]] = {}
@@ -153,7 +151,8 @@ def recent_of(ran: Ran, columns: Sequence[StoredColumn], name: str | None, most:
 
 
 def _numbers(column: LaneColumn) -> Any:
-    """The values of a scalar column as float64 `(lanes, rows)`; None without any."""
+    """The values of a column of one number as float64 `(lanes, rows)`; None without any."""
     if not isinstance(column.values, Tensor) or column.values.shape[1] == 0:
         return None
-    return to_stored(column.values).numpy().astype(numpy.float64)
+    stored = to_stored(column.values)
+    return stored.reshape(stored.shape[:2]).numpy().astype(numpy.float64)
