@@ -16,9 +16,16 @@ MOST_FILES = 60
 """How many files one topic may have, so that a person finds one by looking."""
 
 
+OLDER_WORDS = {"expected scalar type Long but found Float": "expected target dtype to be Long or Byte, but got Float"}
+"""Words of torch before 2.13, and those of the same error since."""
+
+
 @over("path", BAD_CONFIGS)
 def test_a_bad_config_is_refused_with_this_text(path: Path) -> None:
-    assert str(refused(path)) + "\n" == path.with_suffix(".txt").read_text(encoding="utf-8")
+    text = str(refused(path)) + "\n"
+    for before, since in OLDER_WORDS.items():
+        text = text.replace(before, since)
+    assert text == path.with_suffix(".txt").read_text(encoding="utf-8")
 
 
 def test_every_text_belongs_to_a_config_of_its_own_name() -> None:

@@ -56,7 +56,7 @@ def _has_dimensions(node: fx.Node) -> bool:
 
 OPTIONS: Mapping[str, str | int | bool | Callable[..., object]] = {
     "post_grad_custom_post_pass": ScalarsOnce(),
-    "cpp_wrapper": True,
+    "cpp_wrapper": torch.__version__ >= "2.13",  # before, torch generates none for loops
     "compile_threads": 1,
     "fallback_random": True,
     "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,

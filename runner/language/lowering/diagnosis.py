@@ -190,7 +190,8 @@ def _hint(message: str, target: Any, node: ast.AST, args: Sequence[Any]) -> str 
         return "sizes are compared from the last dimension on; `unsqueeze` or `reshape` one side"
     if target is operator.xor:
         return "`^` is exclusive or; a power is `x ** 2`"
-    if "result type" in message or _OF_DTYPES.search(message):
+    of_integers = _OF_INTEGERS.search(message) is not None  # torch before 2.13 words it as if dtypes differed
+    if "result type" in message or (_OF_DTYPES.search(message) and not of_integers):
         cast = _cast(node, args)
         if cast is not None and "result type" in message:
             return f"cast it: `{cast[0]}.to({cast[1]})`, or write `dtype: {{{cast[0]}: {cast[1]}}}` in its data"
