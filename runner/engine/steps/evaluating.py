@@ -70,15 +70,13 @@ Call = Callable[[tuple[Tensor, ...]], tuple[Any, ...]]
 
 def _bound(binding: Binding, computation: Computation, loops: Sequence[int], batches: Batches) -> Callable[[], Call]:
     """A function that reads the inputs of a computation that no batch changes, and returns the rest as a function."""
-    function, detaches = computation.function, not computation.gradients
+    function = computation.function
     order = {column.name: position for position, column in enumerate(batches.plan.columns)}
     columns = tuple((place, order[name]) for place, name in enumerate(computation.inputs) if name in order)
     fixed = [(None, None) if name in order else binding.getter(name, loops) for name in computation.inputs]
 
     def start() -> Call:
         inputs: list[Any] = [tensor if get is None else get() for tensor, get in fixed]
-        if detaches:  # operations on tensors that require no gradient take less time
-            inputs = [each.detach() if isinstance(each, Tensor) else each for each in inputs]
 
         def call(batch: tuple[Tensor, ...]) -> tuple[Any, ...]:
             for place, position in columns:

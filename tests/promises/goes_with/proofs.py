@@ -324,13 +324,13 @@ def reported(name: str, column: str, folder: Path) -> str:
     assert found.reason is None
     rows = list(subject.run)
     assert list(found.flows) == [place for place, row in enumerate(rows) if row.step == "train"]
-    tolerances = TOLERANCES if column == "compile" else (0.0, 0.0)
+    tolerances = TOLERANCES if column in ("compile", "xla") else (0.0, 0.0)
     words = set()
     for place, made in found.flows.items():
         inputs = {node.meta["input"]: node for node in made.computation.nodes if node.op == "placeholder"}
         for each in ("w", "b"):
             words.add(agreement(made.flow[inputs[each]][1], rows[place][f"{each}.grad"], *tolerances))
-    return "close" if "close" in words or column == "compile" else "bits"
+    return "close" if "close" in words or column in ("compile", "xla") else "bits"
 
 
 def laned(name: str, column: str, folder: Path) -> str:
