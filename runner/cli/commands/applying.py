@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from runner.cli.input.declarations import argument, option
 from runner.cli.input.options import Allow, FaultFormat, amount, examples, names_in
 from runner.cli.input.runs import run_path
 from runner.cli.output.printing import say
@@ -18,68 +19,43 @@ from runner.text import counted
 if TYPE_CHECKING:
     from runner.cli.output.bar import Bar
 
-Values = Annotated[
-    list[str],
-    typer.Option("--values", metavar="NAMES", help="Named values, with commas. May be repeated.", show_default=False),
-]
+Values = Annotated[list[str], option("--values", metavar="NAMES", help="Named values, with commas. May be repeated.")]
 To = Annotated[
     str,
-    typer.Option(
-        "--to",
-        metavar="FILE",
-        help="A .parquet, .csv or .tsv file to write, or `-` for CSV on standard output.",
-        show_default=False,
-    ),
+    option("--to", metavar="FILE", help="A .parquet, .csv or .tsv file to write, or `-` for CSV on standard output."),
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--data",
         metavar="SOURCE[.KEY=VALUE]",
         help="The data source, with another file: `train.file=new.csv`. May be repeated. "
         "Without it, the first source of the config that has the columns.",
-        show_default=False,
     ),
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option(
-        "--columns",
-        metavar="NAMES",
-        help="Columns of the file to copy, with commas. May be repeated.",
-        show_default=False,
-    ),
+    option("--columns", metavar="NAMES", help="Columns of the file to copy, with commas. May be repeated."),
 ]
 Classes = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--classes",
         metavar="VALUE=COLUMN",
         help="Write a value of class indices as the names of the classes of a column. May be repeated.",
-        show_default=False,
     ),
 ]
 At = Annotated[
     str, typer.Option("--at", metavar="WHEN", help="Which weights: `last`, `best`, or the tag of a checkpoint.")
 ]
-Device = Annotated[
-    str | None,
-    typer.Option("--device", metavar="DEVICE", help="Device to compute on.  [that of the run]", show_default=False),
-]
+Device = Annotated[str | None, option("--device", metavar="DEVICE", help="Device to compute on.  [that of the run]")]
 BatchSize = Annotated[
     int | None,
-    typer.Option(
-        "--batch-size",
-        metavar="N",
-        min=1,
-        help="Samples in a batch.  [8192, fewer if a sample is larger than 2 KiB]",
-        show_default=False,
+    option(
+        "--batch-size", metavar="N", min=1, help="Samples in a batch.  [8192, fewer if a sample is larger than 2 KiB]"
     ),
 ]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option("--max-memory", metavar="N", help="Most memory of a source.  [the machine's]", show_default=False),
-]
+MaxMemory = Annotated[str | None, option("--max-memory", metavar="N", help="Most memory of a source.  [the machine's]")]
 
 
 def register(application: typer.Typer) -> None:
@@ -93,7 +69,7 @@ def register(application: typer.Typer) -> None:
 
 
 def apply(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    run: Annotated[str, argument("RUN", help="A run directory.")],
     values: Values,
     to: To,
     data: Data = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.input.completion import complete_override
+from runner.cli.input.declarations import argument, option
 from runner.cli.input.options import FaultFormat, Json, Page, Request, examples, reads_config
 from runner.cli.input.requests import make_plan, print_warnings, printing_run_warnings, read_config
 from runner.cli.input.runs import run_path
@@ -63,8 +64,8 @@ def register(application: typer.Typer) -> None:
 
 
 def diff(
-    expected: Annotated[str, typer.Argument(metavar="RUN", help="A run, as runs/NAME/latest.", show_default=False)],
-    found: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.", show_default=False)],
+    expected: Annotated[str, argument("RUN", help="A run, as runs/NAME/latest.")],
+    found: Annotated[str, argument("RUN", help="The run to compare with it.")],
     tolerance: ToleranceOption = None,
     page: Page = None,
     as_json: Json = False,
@@ -100,12 +101,11 @@ def compare(
     request: Request,
     pairs: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--with",
             metavar="KEY=VALUE",
             help="What the variant changes: an override, threads=N, or optimizer=rule:NAME. May be repeated.",
             autocompletion=complete_override,
-            show_default=False,
         ),
     ] = None,
     reinject: Annotated[
@@ -114,12 +114,11 @@ def compare(
     tolerance: ToleranceOption = None,
     rows: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--rows",
             metavar="N",
             min=3,
             help="Rows of the table: the first, the worst and the last. As many as fit the screen unless given.",
-            show_default=False,
         ),
     ] = None,
     page: Page = None,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from runner.cli.input.declarations import argument
 from runner.cli.input.options import Json, examples
 from runner.cli.output.plan_text import table
 from runner.cli.output.printing import say, say_json
@@ -22,12 +23,7 @@ _MOST_CLASSES = 100
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_]*(?:[./\-]+[A-Za-z0-9_]+)*")
 _WORDS = ("true", "false", "null", "nan", "inf")
 
-FilePath = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE", help="A data file: .csv, .tsv, .parquet, .npy, .npz or .safetensors.", show_default=False
-    ),
-]
+FilePath = Annotated[str, argument("FILE", help="A data file: .csv, .tsv, .parquet, .npy, .npz or .safetensors.")]
 
 
 def register(application: typer.Typer) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli.input.declarations import argument, option
 from runner.cli.input.options import FaultFormat, Json, RunsDir, SweepsDir, examples, names_in
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, SteprunError, UsageError, did_you_mean
@@ -19,42 +20,22 @@ if TYPE_CHECKING:
 
     from runner.record.listing.runs import Recorded
 
-Name = Annotated[str | None, typer.Argument(metavar="NAME", help="List only runs of this name.", show_default=False)]
+Name = Annotated[str | None, argument("NAME", help="List only runs of this name.")]
 Status = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--status", metavar="STATUS", help="List only runs of these statuses, as failed,killed.", show_default=False
-    ),
+    list[str] | None, option("--status", metavar="STATUS", help="List only runs of these statuses, as failed,killed.")
 ]
 OlderThan = Annotated[
-    str | None,
-    typer.Option(
-        "--older-than", metavar="TIME", help="List only runs that started before: 30d, 12h.", show_default=False
-    ),
+    str | None, option("--older-than", metavar="TIME", help="List only runs that started before: 30d, 12h.")
 ]
 Filter = Annotated[
-    str | None,
-    typer.Option(
-        "--filter", metavar="CONDITION", help="List only runs that meet it, as 'loss < 0.1'.", show_default=False
-    ),
+    str | None, option("--filter", metavar="CONDITION", help="List only runs that meet it, as 'loss < 0.1'.")
 ]
 Sort = Annotated[
-    str | None,
-    typer.Option(
-        "--sort",
-        metavar="NAME",
-        help="Sort by a value; -NAME for the largest first.  [newest first]",
-        show_default=False,
-    ),
+    str | None, option("--sort", metavar="NAME", help="Sort by a value; -NAME for the largest first.  [newest first]")
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option(
-        "--columns",
-        metavar="NAMES",
-        help="Show these: fields, last scalars, keys of the config. May be repeated.",
-        show_default=False,
-    ),
+    option("--columns", metavar="NAMES", help="Show these: fields, last scalars, keys of the config. May be repeated."),
 ]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.commands.snapshots import BareOptions, Counter
+from runner.cli.input.declarations import option
 from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
 from runner.cli.input.requests import make_plan, plan_limits, print_warnings, printing_run_warnings, read_config
 from runner.cli.output.printing import say, say_json
@@ -29,17 +30,15 @@ MIN_RUNS, DEFAULT_BUDGET = 3, 60
 
 Uncertainty = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--uncertainty",
         metavar="[=N]",
         min=MIN_RUNS,
         help="Run it and show how many digits of each number are significant, from N perturbed runs; 8 by default.",
-        show_default=False,
     ),
 ]
 Budget = Annotated[
-    float,
-    typer.Option("--budget", metavar="SECONDS", min=0, help="Time for the perturbed runs. At least 3 are made."),
+    float, typer.Option("--budget", metavar="SECONDS", min=0, help="Time for the perturbed runs. At least 3 are made.")
 ]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from runner.cli.input.declarations import argument
 from runner.cli.input.options import FaultFormat, examples, names_in
 from runner.cli.input.runs import run_path
 
@@ -22,19 +23,10 @@ def register(application: typer.Typer) -> None:
 
 
 def plot(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run, as runs/NAME/latest, or a point of a sweep, as SWEEP#17.", show_default=False
-        ),
-    ],
+    run: Annotated[str, argument("RUN", help="A run, as runs/NAME/latest, or a point of a sweep, as SWEEP#17.")],
     columns: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="NAMES",
-            help="Names or globs of columns, with commas or spaces between them.  [all single values]",
-            show_default=False,
-        ),
+        argument("NAMES", help="Names or globs of columns, with commas or spaces between them.  [all single values]"),
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="Use a logarithmic scale for the values.")] = False,
     report: FaultFormat = "text",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from runner.cli.input.declarations import argument
 from runner.cli.input.options import FaultFormat, Json, examples
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError, did_you_mean
@@ -65,12 +66,7 @@ def schema(
 
 def ops(
     name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME|PATTERN",
-            help="A name, or a pattern such as 'log*'. Lists everything without it.",
-            show_default=False,
-        ),
+        str | None, argument("NAME|PATTERN", help="A name, or a pattern such as 'log*'. Lists everything without it.")
     ] = None,
     as_json: Json = False,
     report: FaultFormat = "text",

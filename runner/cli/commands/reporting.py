@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli.input.declarations import argument, option
 from runner.cli.input.options import Allow, FaultFormat, examples
 from runner.cli.input.runs import check_options, run_path
 from runner.cli.output.printing import say
@@ -34,15 +35,13 @@ def register(application: typer.Typer) -> None:
 def report(
     what: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN|SWEEP|RUN RUN",
+        argument(
+            "RUN|SWEEP|RUN RUN",
             help="A run or a point of a sweep, SWEEP#17; a sweep; or two runs to compare, the expected one first.",
-            show_default=False,
         ),
     ],
     output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The file to write.  [NAME.html]", show_default=False),
+        str | None, option("--output", "-o", metavar="FILE", help="The file to write.  [NAME.html]")
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     follow: Annotated[

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
+from runner.cli.input.declarations import argument
 from runner.cli.input.interruption import Interruption
 from runner.cli.input.options import (
     Address,
@@ -49,15 +50,11 @@ def register(application: typer.Typer) -> None:
 
 
 def resume(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN|SWEEP", help="A run, as runs/NAME/latest, or a sweep.", show_default=False)
-    ],
+    run: Annotated[str, argument("RUN|SWEEP", help="A run, as runs/NAME/latest, or a sweep.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="A larger count of the last loop of a finished run, or more values of an axis of a sweep.",
-            show_default=False,
+        argument(
+            "KEY=VALUE", help="A larger count of the last loop of a finished run, or more values of an axis of a sweep."
         ),
     ] = None,
     allow: Allow = None,

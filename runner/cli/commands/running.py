@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli.input.declarations import option
 from runner.cli.input.interruption import Interruption
 from runner.cli.input.options import (
     AsJson,
@@ -58,10 +59,7 @@ def register(application: typer.Typer) -> None:
 def run(
     request: Request,
     runs_dir: RunsDir = "runs",
-    name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="NAME", help="Name of the run.", show_default=False),
-    ] = None,
+    name: Annotated[str | None, option("--name", metavar="NAME", help="Name of the run.")] = None,
     record: Annotated[bool, typer.Option("--record/--no-record", help="Write a run directory.")] = True,
     checkpoint_every: CheckpointEvery = None,
     rows: Rows = None,

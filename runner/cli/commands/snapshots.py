@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from runner.cli.input.completion import complete_config
+from runner.cli.input.declarations import argument, option
 from runner.cli.input.options import Allow, FaultFormat, Page, cores, examples
 from runner.cli.input.runs import config_path, point_of
 from runner.cli.output.annotations import annotate
@@ -49,43 +50,34 @@ _STATUSES = {
 
 _PLURALS = {"holds": "hold", "differs": "differ"}
 
-Configs = Annotated[
-    list[str],
-    typer.Argument(metavar="CONFIG", help="YAML configs.", autocompletion=complete_config, show_default=False),
-]
+Configs = Annotated[list[str], argument("CONFIG", help="YAML configs.", autocompletion=complete_config)]
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="PATH",
+    argument(
+        "PATH",
         help="Configs, snapshots, or folders that contain snapshots; the working directory by default.",
         autocompletion=complete_config,
-        show_default=False,
     ),
 ]
 Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override in every config, such as device=cuda.", show_default=False
-    ),
+    list[str] | None, option("--set", metavar="KEY=VALUE", help="Override in every config, such as device=cuda.")
 ]
 Uncertainty = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--uncertainty",
         metavar="[=N]",
         min=0,
         help="Perturbed runs that measure the uncertainty of each number; 8 by default, 0 for none.",
-        show_default=False,
     ),
 ]
 Budget = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--budget",
         metavar="SECONDS",
         min=0,
         help="Time for the perturbed runs of one config; 60 by default. At least 3 are made.",
-        show_default=False,
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what differs, and the last line.")]
@@ -228,11 +220,10 @@ def check(
     paths: Paths = None,
     update: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--update",
             metavar="[=new|differing|all]",
             help="Rewrite the snapshots that are new, that differ (the default), or all.",
-            show_default=False,
         ),
     ] = None,
     jobs: Annotated[
@@ -245,9 +236,7 @@ def check(
     allow: Allow = None,
     uncertainty: Uncertainty = None,
     budget: Budget = None,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False)
-    ] = None,
+    junit: Annotated[Path | None, option("--junit", metavar="FILE", help="Also write JUnit XML.")] = None,
     page: Page = None,
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli.input.declarations import argument
 from runner.cli.input.options import (
     Address,
     FaultFormat,
@@ -149,7 +150,7 @@ def _config(request: Request) -> Config:
 
 
 def results(
-    directory: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep directory.", show_default=False)],
+    directory: Annotated[str, argument("SWEEP", help="A sweep directory.")],
     by: Annotated[
         str | None,
         typer.Option(

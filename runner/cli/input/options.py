@@ -15,6 +15,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from runner.cli.input.completion import complete_config, complete_override
+from runner.cli.input.declarations import argument, option
 from runner.cli.input.runs import config_path
 from runner.cli.output.faults import FORMAT_KEY, Format
 from runner.errors import Problem, UsageError
@@ -33,41 +34,23 @@ def _remember_format(context: typer.Context, value: str) -> str:
 
 
 ConfigPath = Annotated[
-    str,
-    typer.Argument(
-        metavar="CONFIG",
-        help="A YAML config, `-` for standard input, or a run.",
-        autocompletion=complete_config,
-        show_default=False,
-    ),
+    str, argument("CONFIG", help="A YAML config, `-` for standard input, or a run.", autocompletion=complete_config)
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE",
+    argument(
+        "KEY=VALUE",
         help="Overrides, such as learning_rate=0.1 or optimizer.sgd.lr=1e-3.",
         autocompletion=complete_override,
-        show_default=False,
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="An override, the same as KEY=VALUE.",
-        autocompletion=complete_override,
-        show_default=False,
-    ),
+    option("--set", metavar="KEY=VALUE", help="An override, the same as KEY=VALUE.", autocompletion=complete_override),
 ]
 Allow = Annotated[
     list[str] | None,
-    typer.Option(
-        "--allow",
-        metavar="FOLDER",
-        help="Allow data files in this folder and below. May be repeated.",
-        show_default=False,
-    ),
+    option("--allow", metavar="FOLDER", help="Allow data files in this folder and below. May be repeated."),
 ]
 FaultFormat = Annotated[
     str,
@@ -79,10 +62,7 @@ FaultFormat = Annotated[
         is_eager=True,
     ),
 ]
-Page = Annotated[
-    Path | None,
-    typer.Option("--report", metavar="FILE", help="Also write the differences as one HTML page.", show_default=False),
-]
+Page = Annotated[Path | None, option("--report", metavar="FILE", help="Also write the differences as one HTML page.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RunsDir = Annotated[
     str, typer.Option("--runs-dir", metavar="FOLDER", envvar="STEPRUN_RUNS_DIR", help="Folder of the run directories.")
@@ -93,37 +73,26 @@ SweepsDir = Annotated[
 ]
 
 CheckpointEvery = Annotated[
-    int | None,
-    typer.Option(
-        "--checkpoint-every", metavar="ROWS", min=1, help="Save the state every so many rows.", show_default=False
-    ),
+    int | None, option("--checkpoint-every", metavar="ROWS", min=1, help="Save the state every so many rows.")
 ]
-Jobs = Annotated[
-    int | None,
-    typer.Option("--jobs", "-j", metavar="N", min=1, help="Processes of a sweep.  [the cores]", show_default=False),
-]
+Jobs = Annotated[int | None, option("--jobs", "-j", metavar="N", min=1, help="Processes of a sweep.  [the cores]")]
 On = Annotated[str, typer.Option("--on", metavar="processes|ray", help="Where the points run.")]
-Address = Annotated[
-    str | None,
-    typer.Option("--address", metavar="auto|HOST", help="Address of a Ray cluster.", show_default=False),
-]
+Address = Annotated[str | None, option("--address", metavar="auto|HOST", help="Address of a Ray cluster.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
 Rows = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--rows",
         metavar="full|lines|none",
         help="Print rows whole, some as lines of a table, or none.  [by the length of the run]",
-        show_default=False,
     ),
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--columns",
         metavar="NAMES",
         help="Print only these columns: names or globs with commas between them. May be repeated.",
-        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print each row as a JSON object on one line.")]
@@ -221,8 +190,8 @@ def _parameter(name: str, annotation: object, default: object) -> inspect.Parame
 
 
 def _limit_option(name: str, text: str) -> object:
-    option = typer.Option(f"--max-{name.replace('_', '-')}", metavar="N", help=text, show_default=False)
-    return Annotated[str | None, option]
+    limit = option(f"--max-{name.replace('_', '-')}", metavar="N", help=text)
+    return Annotated[str | None, limit]
 
 
 def names_in(texts: Iterable[str] | None) -> list[str] | None:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from runner.cli.input.declarations import option
 from runner.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from runner.compare.numbers.tolerances import Tolerance, Tolerances
 
 ToleranceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tolerance", metavar="NAME", help="bitwise, dtype, ulp=N, rtol=R, or rtol=R,atol=A.", show_default=False
-    ),
+    str | None, option("--tolerance", metavar="NAME", help="bitwise, dtype, ulp=N, rtol=R, or rtol=R,atol=A.")
 ]
 
 _HINT = "it takes `bitwise`, `dtype`, `ulp=4`, `rtol=1e-3`, or `rtol=1e-3,atol=1e-6`"
