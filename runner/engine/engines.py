@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from typing import Any, cast
 
 from runner.engine import eager
@@ -65,23 +66,31 @@ Given = Mapping[str, Any]
 
 
 def _run(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:
-    return _collecting_new_objects(_ENGINES[plan.config.engine](plan, state, given, several))
+    rows = _ENGINES[plan.config.engine](plan, state, given, several)
+    return _collecting_new_objects(cast(Generator[AnyRows, None, None], rows))
 
 
-def _collecting_new_objects(rows: Iterator[AnyRows]) -> Iterator[AnyRows]:
-    """Yields the rows. Until the last, garbage collection passes over the objects that existed before the first.
+LONG = 20_000
+"""The rows after which a run is long. Freezing makes Python look at all objects, which takes as long as many rows."""
+
+
+def _collecting_new_objects(rows: Generator[AnyRows, None, None]) -> Iterator[AnyRows]:
+    """Yields the rows. In a long run, garbage collection passes over the objects that existed before.
 
     Rows are many objects, so Python would look at all others again and again: a notebook may have millions. Nothing
     changes where the caller has turned garbage collection off, or has frozen objects itself.
     """
-    if not gc.isenabled() or gc.get_freeze_count():
-        yield from rows
-        return
-    gc.freeze()
-    try:
-        yield from rows
-    finally:
-        gc.unfreeze()
+    frozen = False
+    with closing(rows):
+        try:
+            for number, row in enumerate(rows):
+                if number == LONG and gc.isenabled() and not gc.get_freeze_count():
+                    gc.freeze()
+                    frozen = True
+                yield row
+        finally:
+            if frozen:
+                gc.unfreeze()
 
 
 def _eager(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:

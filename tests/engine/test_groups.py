@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import runner
-from runner.engine import eager, initial_state
+from runner.engine import eager, engines, initial_state
 from runner.plan.rows import layout
 from tests.engine.running import compiled, numbers, same
 from tests.tables import over
@@ -167,10 +167,12 @@ def collecting() -> Iterator[None]:
             gc.disable()
 
 
-def test_objects_older_than_a_run_are_left_alone_until_its_end() -> None:
+def test_objects_older_than_a_long_run_are_left_alone_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = compiled(f"{MANY}optimizer: {{sgd: {{lr: 0.1}}}}\nsteps: {TRAIN}")
     with collecting():
-        assert gc.get_freeze_count() == 0
+        next(rows := runner.execute(plan))
+        assert gc.get_freeze_count() == 0  # a short run
+        monkeypatch.setattr(engines, "LONG", 0)
         rows = runner.execute(plan)
         assert gc.get_freeze_count() == 0
         next(rows)
@@ -182,7 +184,8 @@ def test_objects_older_than_a_run_are_left_alone_until_its_end() -> None:
         assert gc.get_freeze_count() == 0
 
 
-def test_garbage_collection_that_is_off_or_frozen_stays_so() -> None:
+def test_garbage_collection_that_is_off_or_frozen_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "LONG", 0)
     plan = compiled(f"{MANY}optimizer: {{sgd: {{lr: 0.1}}}}\nsteps: {TRAIN}")
     with collecting():
         gc.freeze()
