@@ -214,6 +214,7 @@ NEVER = ("pandas", "polars", "pyarrow.compute", "pyarrow.dataset", "sympy", "tor
 LINEAR = str(ROOT.parent / "configs" / "linear.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "packages"),
     [

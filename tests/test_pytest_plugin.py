@@ -95,6 +95,7 @@ def test_without_the_option_there_are_no_such_tests(pytester: pytest.Pytester, f
     run(pytester).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_without_the_option_nothing_of_steprun_is_imported(tmp_path: Path) -> None:
     (tmp_path / "test_modules.py").write_text(
         "import sys\n"

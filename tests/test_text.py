@@ -172,6 +172,7 @@ def test_every_string_of_a_checkpoint_is_printed_as_text(
         check_clean(capsys)
 
 
+@pytest.mark.slow
 def test_texts_of_a_config_and_overrides_are_printed_as_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +187,7 @@ def test_texts_of_a_config_and_overrides_are_printed_as_text(
         check_clean(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [f"evil{EVIL}".replace("\n", ""), "latin-\udcff"], ids=["controls", "not-utf-8"])
 def test_names_of_files_are_printed_as_text(
     name: str, tmp_path: Path, recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -42,6 +42,7 @@ def applied(
     return found, [problem.message for problem in warned]
 
 
+@pytest.mark.slow
 def test_a_text_table_larger_than_the_memory_has_the_bits_of_one_batch_after_the_other(
     run: runner.Run, tmp_path: Path
 ) -> None:
@@ -329,6 +330,7 @@ steps: 1
     numpy.testing.assert_allclose(found["picture"][-1].as_py(), [last[0].tolist()] * 2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_directory_can_be_read_from_another_process(run: runner.Run, folder: Path) -> None:
     """A config that fits on Parquet plans in a new process, whose threads start while memory is limited."""
     write(folder / "train.parquet", table(5_000))

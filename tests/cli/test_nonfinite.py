@@ -127,6 +127,7 @@ def test_rules_of_health_go_to_standard_error_and_into_the_manifest(folder: Path
     assert done.err == "".join(f"warning: {warning}\n" for warning in warnings)
 
 
+@pytest.mark.slow
 def test_the_fault_is_there_for_machines(folder: Path) -> None:
     done = steprun_process("spring.yaml", "--no-record", "--quiet", "--format", "json", cwd=folder)
     told = json.loads(done.err)

@@ -216,6 +216,7 @@ def test_a_process_of_its_own_does_the_same(folder: Path, arguments: list[str]) 
     assert steprun_process(*arguments, "--no-record", cwd=folder) == steprun(*arguments, "--no-record", cwd=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
 def test_an_interrupted_run_exits_130_keeps_its_rows_and_can_be_resumed(folder: Path) -> None:
     process = endless(folder)

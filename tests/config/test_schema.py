@@ -193,6 +193,7 @@ def test_what_a_config_needs_is_required(text: str) -> None:
     assert not VALIDATOR.is_valid(yaml.safe_load(text) or {})
 
 
+@pytest.mark.slow
 def test_the_schema_rejects_the_bad_configs_with_a_fault_that_it_can_see() -> None:
     rejected = {name for name, value in readable().items() if not VALIDATOR.is_valid(value)}
     assert set(DETECTED) <= rejected

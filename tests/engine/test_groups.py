@@ -88,6 +88,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 @over(("name", "program"), PROGRAMS.items())
 @over("optimizer", ["sgd: {lr: 0.1}", "adam: {lr: 0.1}", "lbfgs: {lr: 0.1}"])
 def test_rows_show_what_rows_with_a_tensor_for_each_show(name: str, program: str, optimizer: str) -> None:
@@ -105,6 +106,7 @@ def test_rows_show_what_rows_with_a_tensor_for_each_show(name: str, program: str
         ]
 
 
+@pytest.mark.slow
 @over("kept", ["full", "stats", "digest"])
 @over("shape", ["[3]", "[]"])
 def test_files_have_the_same_bytes(kept: str, shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +169,7 @@ def collecting() -> Iterator[None]:
             gc.disable()
 
 
+@pytest.mark.slow
 def test_objects_older_than_a_long_run_are_left_alone_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = compiled(f"{MANY}optimizer: {{sgd: {{lr: 0.1}}}}\nsteps: {TRAIN}")
     with collecting():
@@ -184,6 +187,7 @@ def test_objects_older_than_a_long_run_are_left_alone_until_its_end(monkeypatch:
         assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.slow
 def test_garbage_collection_that_is_off_or_frozen_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "LONG", 0)
     plan = compiled(f"{MANY}optimizer: {{sgd: {{lr: 0.1}}}}\nsteps: {TRAIN}")

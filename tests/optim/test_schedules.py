@@ -126,6 +126,7 @@ def rates_of_torch(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> 
     return rates
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*epoch parameter.*")
 @over(("text", "make"), CASES)
 def test_a_schedule_gives_what_torch_uses_over_1000_steps(text, make):
@@ -134,6 +135,7 @@ def test_a_schedule_gives_what_torch_uses_over_1000_steps(text, make):
         assert at(t) == pytest.approx(expected, rel=1e-11, abs=1e-15), f"t = {t}"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*epoch parameter.*")
 @over(("text", "make"), CASES)
 def test_a_config_steps_with_the_rates_of_torchs_scheduler(text, make):

@@ -88,6 +88,7 @@ def test_a_float_that_is_whole_counts() -> None:
     assert plan.estimates.rows == 3
 
 
+@pytest.mark.slow
 def test_a_chain_of_constants_is_computed_in_linear_time() -> None:
     def work(length: int) -> int:
         chain = ", ".join(f"c{n}: c{n + 1} + 1" for n in range(length))

@@ -80,6 +80,7 @@ CODE = [
 ]
 
 
+@pytest.mark.slow
 @over("line", CODE)
 def test_an_expression_reaches_nothing_but_operations(line: str, tmp_path: Path) -> None:
     text = line.replace("{mark}", str(tmp_path / "mark"))

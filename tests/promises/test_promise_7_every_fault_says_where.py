@@ -11,6 +11,7 @@ from tests.bad_config_files import BAD_CONFIGS, refused
 from tests.tables import over
 
 
+@pytest.mark.slow
 @over("path", BAD_CONFIGS)
 def test_every_fault_has_a_place_an_excerpt_and_a_hint(path: Path) -> None:
     for problem in refused(path).problems:

@@ -296,6 +296,7 @@ CARRIED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::runner.errors.HealthWarning")
 @over("kind", CARRIED)
 def test_a_longer_run_has_the_checkpoints_of_one_that_was_that_long_at_once(kind: str, tmp_path: Path) -> None:

@@ -200,6 +200,7 @@ def test_values_that_are_not_numbers_have_no_error(tmp_path: Path) -> None:
         assert [each["shown"][0]["error"] for each in data["tensors"]] == ["no number"]
 
 
+@pytest.mark.slow
 def test_many_rows_are_kept_in_bounded_memory(tmp_path: Path) -> None:
     config = NETWORK.replace("times: 40", "times: 300").replace("[5, 4]", "[1, 4]")
     runs = [record(config.replace("lr: 0.1", f"lr: {rate}"), tmp_path / str(rate)) for rate in (0.1, 0.1001)]

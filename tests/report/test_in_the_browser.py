@@ -114,6 +114,7 @@ def move(page: Any, place: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_chain_rule_is_visible_row_by_row(browser: Any, linear: Path) -> None:
     """The notebook's numbers: gradients 10, 20 and 30, an update, and gradients that accumulate to 20, 40 and 60."""
     with opened(browser, linear) as found:
@@ -141,6 +142,7 @@ def test_the_chain_rule_is_visible_row_by_row(browser: Any, linear: Path) -> Non
         assert {"[99.9]", "[999]", "[3996]", "[8991]", "[13986]"} <= set(values)
 
 
+@pytest.mark.slow
 def test_a_finished_run_opens_at_its_curves_and_a_failed_one_where_it_went_wrong(
     browser: Any, network: Path, tmp_path: Path
 ) -> None:
@@ -181,6 +183,7 @@ def names_of(page: Any) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_every_control_has_a_name(browser: Any, network: Path) -> None:
     with opened(browser, network) as found:
         found.draw_all()
@@ -193,6 +196,7 @@ def test_every_control_has_a_name(browser: Any, network: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_every_control_works(browser: Any, network: Path) -> None:
     with opened(browser, network) as found:
         found.draw_all()
@@ -251,6 +255,7 @@ def test_every_control_works(browser: Any, network: Path) -> None:
         assert page.locator("#steps details table tbody tr").first.is_visible()
 
 
+@pytest.mark.slow
 def test_a_drag_zooms_and_a_double_click_shows_all(browser: Any, network: Path) -> None:
     with opened(browser, network) as found:
         page = found.page
@@ -315,6 +320,7 @@ def test_text_is_never_obeyed(browser: Any, tmp_path: Path) -> None:
         assert read("document.title") == " ".join(shown)
 
 
+@pytest.mark.slow
 def test_names_descriptions_columns_and_cells_of_a_config_are_text(browser: Any, tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     (tmp_path / "people.csv").write_text(f'"{evil}",kind\n1,{evil}\n2,b\n3,{evil}\n', encoding="utf-8")
@@ -340,6 +346,7 @@ steps: {{epochs: 3}}
         assert found.page.text_content("#config pre >> nth=1").count(evil) == 3  # the cell is a class
 
 
+@pytest.mark.slow
 def test_a_page_fits_a_phone_in_light_and_dark_and_prints(browser: Any, network: Path) -> None:
     shots = []
     for scheme in ("light", "dark"):
@@ -353,6 +360,7 @@ def test_a_page_fits_a_phone_in_light_and_dark_and_prints(browser: Any, network:
     assert shots == ["rgb(255, 255, 255)", "rgb(20, 24, 30)"]
 
 
+@pytest.mark.slow
 def test_without_scripts_the_text_and_the_tables_are_there(browser: Any, network: Path) -> None:
     with opened(browser, network, java_script_enabled=False) as found:
         text = found.page.text_content("body")

@@ -252,6 +252,7 @@ def test_tensors_of_a_large_log_are_read_in_some_rows() -> None:
     assert reading.left_out[1].startswith("the log is large: of large the page has")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_take_three_mebibytes_and_keep_every_extreme(tmp_path: Path) -> None:
     rows, count = 100_000, 40
     drawn = numpy.random.default_rng(0)

@@ -94,6 +94,7 @@ def test_each_node_has_the_value_and_gradient_of_torch(steps: str, tmp_path: Pat
     assert checked == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [

@@ -302,6 +302,7 @@ def test_objectives_that_are_not_numbers_come_last_and_are_shown(begun: Path) ->
     assert len(page(report)) < SMALL
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_points_fit_a_page_that_says_which(begun: Path) -> None:
     count = 100_000
     generator = numpy.random.default_rng(0)

@@ -45,6 +45,7 @@ def picture(page: Any, selector: str) -> str:
     return str(page.evaluate("path => document.querySelector(path).toDataURL()", selector))
 
 
+@pytest.mark.slow
 def test_a_sweep_opens_at_its_best_point_and_a_click_leads_to_others(browser: Any, sweep: tuple[Path, Path]) -> None:
     directory, path = sweep
     table = open_sweep(directory).table().to_pydict()
@@ -72,6 +73,7 @@ def test_a_sweep_opens_at_its_best_point_and_a_click_leads_to_others(browser: An
             assert not page.text_content("#points .stepper output").startswith(f"point {best}: ")
 
 
+@pytest.mark.slow
 def test_a_table_sorts_and_filters(browser: Any, sweep: tuple[Path, Path]) -> None:
     directory, path = sweep
     table = open_sweep(directory).table().to_pydict()
@@ -126,6 +128,7 @@ sweep:
 """
 
 
+@pytest.mark.slow
 def test_a_point_that_failed_does_not_decide_the_range_of_the_curves(browser: Any, tmp_path: Path) -> None:
     path = write_sweep_page(record_sweep(tmp_path, DIVERGES), tmp_path / "sweep.html")
     with opened(browser, path) as found:
@@ -137,6 +140,7 @@ def test_a_point_that_failed_does_not_decide_the_range_of_the_curves(browser: An
         assert picture(found.page, "#curves canvas") == sound
 
 
+@pytest.mark.slow
 def test_every_control_of_a_sweep_works_and_has_a_name(browser: Any, sweep: tuple[Path, Path]) -> None:
     with opened(browser, sweep[1]) as found:
         found.draw_all()
@@ -164,6 +168,7 @@ def test_every_control_of_a_sweep_works_and_has_a_name(browser: Any, sweep: tupl
         assert page.evaluate("location.hash") == "#config"
 
 
+@pytest.mark.slow
 def test_text_of_a_sweep_is_never_obeyed_and_strange_values_are_drawn(browser: Any, tmp_path: Path) -> None:
     directory = record_sweep(tmp_path, runs=False)
     nan, inf = float("nan"), float("inf")
@@ -186,6 +191,7 @@ def test_text_of_a_sweep_is_never_obeyed_and_strange_values_are_drawn(browser: A
         found.page.locator("#points").get_by_role("button", name="Next point").click()
 
 
+@pytest.mark.slow
 def test_a_difference_opens_where_it_begins_and_leads_to_the_config(browser: Any, difference: Path) -> None:
     with opened(browser, difference) as found:
         page = found.page
@@ -214,6 +220,7 @@ def test_a_difference_opens_where_it_begins_and_leads_to_the_config(browser: Any
         assert [role for role, name in names_of(page) if not name] == []
 
 
+@pytest.mark.slow
 def test_the_pages_fit_a_phone_in_light_and_dark_and_print(
     browser: Any, sweep: tuple[Path, Path], difference: Path
 ) -> None:
@@ -226,6 +233,7 @@ def test_the_pages_fit_a_phone_in_light_and_dark_and_print(
                 assert not found.page.locator("nav").is_visible()
 
 
+@pytest.mark.slow
 def test_without_scripts_the_best_points_and_the_first_difference_are_there(
     browser: Any, sweep: tuple[Path, Path], difference: Path
 ) -> None:

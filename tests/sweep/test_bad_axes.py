@@ -39,6 +39,7 @@ def refused(sweep: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @over(("sweep", "text"), blocks)
 def test_an_axis_that_cannot_be_is_refused_with_this_text(sweep: str, text: str) -> None:
     assert refused(sweep) + "\n" == text

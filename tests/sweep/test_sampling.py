@@ -44,6 +44,7 @@ def asked(name: str, batch: int, trials: int = 20, seed: int = 0) -> list[dict[s
     return points
 
 
+@pytest.mark.slow
 @over("name", ["tpe", "random", "gp"])
 def test_a_sampler_draws_from_the_distributions_and_repeats_itself(name: str) -> None:
     points = asked(name, 8)

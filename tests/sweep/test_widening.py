@@ -188,6 +188,7 @@ def test_a_sweep_without_a_digest_of_its_config_resumes(tmp_path: Path) -> None:
     assert (seen.started, len(seen.outcomes)) == ([], 4)
 
 
+@pytest.mark.slow
 def test_each_point_chooses_its_engine_and_a_sweep_is_not_resumed_where_it_would_choose_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_any_tensor_of_any_dtype_survives_bit_for_bit(tensor: Tensor) -> None:
     assert same_bits(from_text(text, tensor.dtype, tensor.shape), tensor)
 
 
+@pytest.mark.slow
 @quiet
 @over("dtype", [dtype for dtype in DTYPES if dtype.itemsize <= 2 and dtype != torch.bool])
 def test_every_pattern_of_a_narrow_dtype_survives(dtype: torch.dtype) -> None:

@@ -70,6 +70,7 @@ def chaotic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_first_steps_from_a_state_are_certain_where_the_run_is_not(chaotic: Path) -> None:
     snapshot, _ = read(Path(target(chaotic).snapshot))
     inherited, own = (
@@ -92,6 +93,7 @@ def test_the_perturbed_runs_from_each_state_are_announced(tmp_path: Path) -> Non
     assert seen == [(after, number, 3) for after in (1, 12) for number in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_a_refactored_expression_holds_after_each_restart(tmp_path: Path) -> None:
     taken(tmp_path, CHAOTIC, runs=8)
     edit(
@@ -170,6 +172,7 @@ def texts(row: StoredRow) -> tuple[int, str, dict[str, str]]:
     return row.number, row.path, {name: kept.text.partition(" ~")[0] for name, kept in row.values.items()}
 
 
+@pytest.mark.slow
 def test_states_are_named_by_content_and_those_of_no_restart_are_removed(tmp_path: Path) -> None:
     path = taken(tmp_path, CHAOTIC, runs=8)
     states = sorted(path.parent.glob("model.*.safetensors"))
@@ -185,6 +188,7 @@ def test_states_are_named_by_content_and_those_of_no_restart_are_removed(tmp_pat
     assert checked(tmp_path).status == "holds"
 
 
+@pytest.mark.slow
 def test_a_restart_that_the_snapshot_has_not_is_a_note_until_it_is_updated(tmp_path: Path) -> None:
     taken(tmp_path, CHAOTIC, runs=3)
     edit(tmp_path / "model.yaml", "[1, 12]", "[1, 2, 12, 13]")

@@ -372,6 +372,7 @@ def test_a_hole_of_gigabytes_in_the_place_of_large_tensors_takes_no_memory(tmp_p
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_hole_in_the_text_is_reported_at_its_first_byte_and_read_once_at_a_time(tmp_path: Path) -> None:
     path = taken(tmp_path, LINEAR)
     size = len(path.read_bytes())

@@ -117,6 +117,7 @@ def test_a_tolerance_that_was_asked_for_is_held() -> None:
     assert (passed.first_difference.place.number, passed.first_difference.divergences[0].column.name) == (2, "h")
 
 
+@pytest.mark.slow
 def test_the_page_of_many_tensors_fits_a_narrow_screen() -> None:
     names = [f"weight_{number:02}" for number in range(30)]
     text = (

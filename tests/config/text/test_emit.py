@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,7 @@ def same(left: Any, right: Any) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=tried(400))
 @given(st.dictionaries(st.text(max_size=6), VALUES, max_size=5), st.booleans())
 @example({"k" * 1100: ["k" * 1100, {"k" * 1100: 1}]}, True)

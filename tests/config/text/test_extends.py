@@ -53,6 +53,7 @@ def test_a_base_may_be_reached_twice(tmp_path: Path) -> None:
     assert loaded(tmp_path, **files, b60=BASE, run="extends: b0.yaml\n").parameters
 
 
+@pytest.mark.slow
 def test_a_base_that_is_listed_thousands_of_times_is_merged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def by_hand(name: str, plan: runner.Plan, scheduled: bool) -> list[dict[str, Ten
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduled", [False, True], ids=["constant rates", "changing rates"])
 def test_optimizers_agree_with_torch(scheduled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     without_compiler(monkeypatch)

@@ -77,6 +77,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @over("case", CASES)
 def test_batches_are_those_of_the_selected_rows_in_file_order(case: tuple[str, str], folder: Path) -> None:
     kind, select = case

@@ -119,6 +119,7 @@ def agrees_alone(ran: Ran, lane: int, plan: runner.Plan) -> None:
         torch.testing.assert_close(ran.weights[name][lane], parameter.detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rates_differ_and_the_log_keeps_some_rows() -> None:
     agrees(RATES)
 

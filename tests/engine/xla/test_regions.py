@@ -80,6 +80,7 @@ def test_random_numbers_are_those_of_the_eager_engine(expression: str) -> None:
     agree(XLA + CONSTANT + f"expression: loss = {RANDOM[expression]}\noptimizer: {{sgd: {{lr: 0.01}}}}\nsteps: 6\n")
 
 
+@pytest.mark.slow
 def test_complex_numbers_train_in_regions() -> None:
     agree(
         "engine: xla\nparameters: {w: {shape: [3], init: ones, dtype: complex64}}\n"
@@ -89,6 +90,7 @@ def test_complex_numbers_train_in_regions() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_iteration_is_a_number_of_each_row() -> None:
     agree(
         XLA
@@ -113,6 +115,7 @@ def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(rows: int, tmp_p
     assert resumed.to_arrow().equals(whole.to_arrow())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 3])
 def test_rows_that_are_recorded_together_are_those_that_are_recorded_one_by_one(every: int, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
@@ -166,6 +169,7 @@ steps: 9
         next(rows)
 
 
+@pytest.mark.slow
 def test_watching_changes_nothing_and_twice_gives_the_same_bits() -> None:
     finals = []
     for log in ("{state: true}", "{tensors: none}", "{state: true}"):
@@ -179,6 +183,7 @@ def test_watching_changes_nothing_and_twice_gives_the_same_bits() -> None:
         assert [name for name in finals[0] if not same(finals[0][name], other[name])] == []
 
 
+@pytest.mark.slow
 def test_by_row_the_state_is_that_after_each_row_with_the_bits_of_a_region() -> None:
     plan = compiled(SMALL + PROGRAMS["clipped by value"])
     state = initial_state(plan)
@@ -193,6 +198,7 @@ def test_by_row_the_state_is_that_after_each_row_with_the_bits_of_a_region() -> 
     assert all(same(one, other) for one, other in zip(found, regions, strict=True))
 
 
+@pytest.mark.slow
 def test_changing_a_row_changes_no_run() -> None:
     plan = compiled(SMALL + PROGRAMS["clipped by value"])
     state, undisturbed = initial_state(plan), initial_state(plan)
@@ -205,6 +211,7 @@ def test_changing_a_row_changes_no_run() -> None:
     assert [name for name in expected if not same(found[name], expected[name])] == []
 
 
+@pytest.mark.slow
 def test_jax_keeps_its_settings() -> None:
     before = jax.config.jax_enable_x64, torch.compiler.is_compiling()
     list(runner.execute(compiled(SMALL + "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n")))

@@ -112,6 +112,7 @@ def test_names_alone_need_no_text_of_their_own() -> None:
     assert computation.function(None, 5) == (5,)
 
 
+@pytest.mark.slow
 def test_an_expression_that_nobody_holds_is_let_go_of() -> None:
     given = tensors()
     lowered = lower("y = x * 2\ny + 1", {}, given)

@@ -21,6 +21,7 @@ def _python(text: str) -> object:
     return eval(text, {"__builtins__": {}}, names)
 
 
+@pytest.mark.slow
 @over("operator", BINARY)
 def test_an_operator_gives_what_python_gives_on_the_same_operands(operator: str) -> None:
     tried = 0

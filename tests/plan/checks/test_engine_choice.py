@@ -158,6 +158,7 @@ def test_the_rows_are_those_of_the_engine_that_was_chosen() -> None:
             w -= 0.1 * 2 * w * w.sin() * (w.sin() + w * w.cos())
 
 
+@pytest.mark.slow
 def test_resume_keeps_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(MODEL.replace("every: 1000, tensors: none", "every: 1") + "steps: 40\n")

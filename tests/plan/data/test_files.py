@@ -190,6 +190,7 @@ def test_a_missing_key_lists_what_is_there(tmp_path):
     assert unnamed.hint == "write `a.npz#key`; it holds images, labels"
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused_by_what_it_unpacks_to(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
         file.write(npy_bytes("{'descr': '|u1', 'fortran_order': False, 'shape': (268435456,)}"))

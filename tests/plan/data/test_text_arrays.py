@@ -63,6 +63,7 @@ def test_an_array_larger_than_a_block_is_read_to_its_end(tmp_path: Path, monkeyp
     assert seen(tmp_path, "columns: {x: names.npy}, classes: {x: sorted}").tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 @over("dtype", ["S1", "U1", "S40", "int8", "int64"])
 @over("how", ["classes", "one_hot"])
 def test_reading_classes_takes_the_memory_that_is_planned(tmp_path: Path, dtype: str, how: str) -> None:

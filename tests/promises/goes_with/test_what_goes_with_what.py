@@ -76,6 +76,7 @@ def _column(cell: Cell, word: str) -> str:
     return cell[1]
 
 
+@pytest.mark.slow
 @over("cell, word", tested(), split=_column, slow=["xla"])
 def test_a_cell_is_as_the_page_says(cell: Cell, word: str, tmp_path: Path, files: Path) -> None:
     name, column = cell

@@ -159,6 +159,7 @@ def test_one_row_larger_than_the_queue_passes(tmp_path: Path) -> None:
     assert numbers(tmp_path) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_what_was_written_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, after=3, error=DISK_FULL)
     writer = RowWriter(run_directory(tmp_path), LINEAR, batch_rows=4, part_bytes=1)

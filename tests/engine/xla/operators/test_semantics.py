@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from tests.engine.xla.operators.calls import Call, assert_same
@@ -21,6 +22,7 @@ def same(*calls: Call) -> None:
     assert assert_same(calls) == len(calls)
 
 
+@pytest.mark.slow
 def test_promotion_follows_categories_and_dimensions() -> None:
     whole, wide = torch.tensor([1, 2]), torch.tensor(2.5, dtype=torch.float64)
     same(
@@ -75,6 +77,7 @@ def test_conversions_wrap_round_and_cut_as_torch_does() -> None:
     same(*calls)
 
 
+@pytest.mark.slow
 def test_reductions_of_integers_nan_and_nothing() -> None:
     same(
         ("aten.sum.dim_IntList", FLAGS, [0]),
@@ -118,6 +121,7 @@ def test_reductions_of_integers_nan_and_nothing() -> None:
     )
 
 
+@pytest.mark.slow
 def test_nan_is_the_largest_and_sorting_is_stable() -> None:
     values = torch.tensor([1.0, nan, -inf, 1.0, inf, -0.0, 0.0, nan])
     same(
@@ -163,6 +167,7 @@ def test_views_joins_and_padding_of_every_shape() -> None:
     )
 
 
+@pytest.mark.slow
 def test_indices_may_repeat_and_count_from_the_end() -> None:
     table, twice = torch.arange(6.0).reshape(3, 2), torch.tensor([2, 0, 2])
     index = torch.tensor([[0, 1], [2, 1]])

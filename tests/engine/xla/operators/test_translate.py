@@ -44,6 +44,7 @@ def step_of_adam(x: Tensor, y: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
     return tuple(value.detach() for value in (loss, *after, *means, *squares, count))
 
 
+@pytest.mark.slow
 @over("dtype", [torch.float64, torch.float32])
 def test_a_step_of_adam_is_that_of_torch(dtype: torch.dtype) -> None:
     numbers = generator()
@@ -139,6 +140,7 @@ def compute_failures(compute: Any, tensors: tuple[Tensor, ...]) -> list[bool]:
     return [bool(each) for each in failures]
 
 
+@pytest.mark.slow
 def test_an_index_out_of_range_fails_a_check() -> None:
     graph = trace(lambda x, i: (x[i], x.gather(0, i.abs())), torch.ones(3), torch.tensor([0, -1]))
     compute, nodes = translate_checked(graph)
@@ -151,6 +153,7 @@ def test_an_index_out_of_range_fails_a_check() -> None:
                     function(torch.ones(3), torch.tensor(index))
 
 
+@pytest.mark.slow
 def test_what_torch_raises_for_integers_and_singular_matrices_fails_a_check() -> None:
     whole = torch.tensor([4, 5])
     divided = trace(lambda x, y: (x // y, x % y), whole, torch.tensor([1, 2]))

@@ -104,6 +104,7 @@ TYPED = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(QUIET, max_examples=150)
 @given(rows=st.lists(st.tuples(TYPED, TYPED), min_size=1, max_size=6), missing=st.sampled_from([(), ("",), ("a",)]))
 def test_a_wide_table_whose_types_are_known_early_is_read_as_any(
