@@ -145,6 +145,7 @@ print((peak() - held) // 1024, after.ru_utime + after.ru_stime - before.ru_utime
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory in Linux's units")
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_hostile_file_is_refused_quickly_and_in_little_memory(what: str, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def operation_of(entry: Any) -> Operation | None:
     return find_operation(f"torch.{entry.name}") or find_method(entry.name)
 
 
+@pytest.mark.slow
 @over("entry", entries(), split=initial)
 def test_an_operation_that_draws_or_sizes_its_result_by_data_is_flagged(entry: Any) -> None:
     operation = operation_of(entry)

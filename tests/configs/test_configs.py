@@ -272,6 +272,7 @@ def test_every_example_says_what_it_is_and_expects_something(path: Path) -> None
     assert list(_expectations(document))
 
 
+@pytest.mark.slow
 @over(
     ("name", "old", "new"),
     thinned([(name, *change) for name, changes in PERTURBATIONS.items() for change in changes], itemgetter(0), 3),
@@ -328,6 +329,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.slow
 @over(
     ("path", "place"),
     thinned(PLACES, lambda row: row.values[0], every=4),

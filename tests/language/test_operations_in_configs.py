@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.testing._internal.common_methods_invocations import op_db
@@ -38,6 +39,7 @@ def _differentiable() -> list[Any]:
     return list(found.values())
 
 
+@pytest.mark.slow
 @over("entry", _differentiable(), split=initial)
 def test_a_backward_step_records_what_backward_leaves(entry: Any, tmp_path: Path) -> None:
     dtypes = [dtype for dtype in DTYPES if dtype in entry.supported_backward_dtypes("cpu")]

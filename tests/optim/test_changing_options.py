@@ -80,6 +80,7 @@ def text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+@pytest.mark.slow
 @over(("kind", "name", "first", "then"), changing(), split=lambda kind, *_: kind)
 def test_an_option_that_changes_is_followed_or_refused(kind: str, name: str, first: Any, then: Any) -> None:
     ascent = {"lr": 1e-3} if (kind, name) == ("lbfgs", "maximize") else {}  # at its default the ascent diverges

@@ -27,6 +27,7 @@ steps:
 DTYPES = {bool: "dtype: bool, ", int: "dtype: int64, ", float: ""}
 
 
+@pytest.mark.slow
 @over(("kind", "name", "first", "then"), changing(), split=lambda kind, *_: kind)
 def test_an_option_that_reads_a_parameter_is_that_of_a_loop_by_hand(
     kind: str, name: str, first: Any, then: Any

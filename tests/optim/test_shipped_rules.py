@@ -83,6 +83,7 @@ def test_every_rule_of_the_issue_is_shipped_and_all_but_lion_have_a_class():
     assert sorted(shipped_rules()) == sorted([*TWINS, "lion"])
 
 
+@pytest.mark.slow
 @over("dtype", [torch.float32, torch.float64])
 @over("rate", [None, 0.1])
 @over("other", [False, True])

@@ -336,6 +336,7 @@ def test_tensors_that_are_no_safetensors_are_refused(hostile: Path) -> None:
         resume(hostile)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_what_every_optimizer_keeps_is_taken(optimizer: str, tmp_path: Path, whole: Any) -> None:
     check_same(resume(stopped(tmp_path, optimizer, 50, None)), whole(optimizer))

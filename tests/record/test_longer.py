@@ -125,6 +125,7 @@ def check_like(longer: runner.Run, whole: runner.Run) -> None:
     assert longer.config == whole.config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOOPS)
 def test_a_longer_run_has_the_bits_of_one_that_was_that_long_at_once(kind: str, folder: Path) -> None:
     text, grown = LOOPS[kind]

@@ -285,6 +285,7 @@ def test_a_disk_that_is_full_again_after_resuming_tells_every_row_that_is_there(
     check_same(resume(directory), whole(OPTIMIZERS[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", range(1, 8))
 def test_rows_that_the_log_withholds_are_kept_by_a_checkpoint(row: int, tmp_path: Path) -> None:
     """The fifth iteration is the last one only because of the `stop` that comes after the checkpoint."""

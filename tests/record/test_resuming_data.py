@@ -46,6 +46,7 @@ steps:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 2, 9, 17, 30])
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, stop_after: int) -> None:
     random = numpy.random.default_rng(0)

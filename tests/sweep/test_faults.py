@@ -91,6 +91,7 @@ def failing_after(count: int, write: Callable[..., Any]) -> Callable[..., Any]:
     return fails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [part_files, merging])
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_full_disk_loses_no_finished_point(

@@ -217,6 +217,7 @@ SMALLEST = ("another order of a sum", "another epsilon", "half precision on the 
 """Faults that begin no larger than what another machine may do, or hardly."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [fault for fault in FAULTS if fault.name not in SMALLEST], ids=lambda fault: fault.name.replace(" ", "-")
 )

@@ -129,6 +129,7 @@ def _shown(value: Any) -> Any:
     return repr(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [1, 64, 1 << 21])
 @pytest.mark.parametrize("differing", [0.0, 0.03, 0.6])
 def test_rows_compared_together_have_the_verdict_of_rows_one_by_one(

@@ -108,6 +108,7 @@ TOLERANCES = {torch.float32: (6.5e-6, 5e-5), torch.float64: (5e-7, 5e-7)}
 LONG = ("digits", "transformer", "variational-autoencoder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in COMPILES]
 )
