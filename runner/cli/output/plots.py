@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runner.record.display.curves import Curve
 
 MOST_CURVES = 8
-"""The most curves of one plot; more are hard to tell apart."""
+"""The most curves of one plot; readers cannot distinguish more."""
 
 NARROWEST, TALLEST = 30, 24
 _WIDEST_NAME = 24

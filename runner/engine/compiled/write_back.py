@@ -35,18 +35,28 @@ def block_of(binding: Binding, argument: Train, computed: Computed, shared: bool
     Args:
         shared: whether rows may share memory with the run and with each other.
     """
-    built, numbers, plan = computed.built, computed.numbers, binding.plan
+    built, numbers = computed.built, computed.numbers
+    found = dict(zip(built.columns, computed.outputs, strict=False))
+    found.update(numbers_of_rows(built, numbers))
+    return stacked_block(binding, argument, found, shared)
+
+
+def numbers_of_rows(built: Built, numbers: Tensor) -> dict[int, Tensor]:
+    """The columns that are numbers of the iterations, by position: `(rows,)`, from `numbers` `(rows, n)`."""
+    found = {column: numbers[:, number] for column, number in built.scalars}
+    return found | {column: numbers[:, number] + 1 for column, number in built.counts}
+
+
+def stacked_block(binding: Binding, argument: Train, found: Mapping[int, Tensor], shared: bool) -> Block:
+    """A block with the stacked values of some columns, by position; the others are as they were before it."""
     columns = list(binding.layout.values(tuple(binding.latest)))
     stacked = [False] * len(columns)
     for name in argument.parameters:
         position = binding.layout.positions.get(f"{name}.grad")
         if position is not None:
             columns[position] = None
-    found = dict(zip(built.columns, computed.outputs, strict=False))
-    found.update((column, numbers[:, number]) for column, number in built.scalars)
-    found.update((column, numbers[:, number] + 1) for column, number in built.counts)
     for position, value in found.items():
-        columns[position], stacked[position] = value.to(plan.columns[position].dtype), True
+        columns[position], stacked[position] = value.to(binding.plan.columns[position].dtype), True
     return Block(columns, stacked, shared)
 
 

@@ -32,7 +32,7 @@ class Group:
 class Groups:
     """The groups of a sweep, the best first."""
 
-    axes: tuple[str, ...]  # the axes that tell groups apart
+    axes: tuple[str, ...]  # the axes whose values define a group
     over: tuple[str, ...]  # the axes over which the objective is a mean
     groups: tuple[Group, ...]
 

@@ -164,3 +164,22 @@ def test_what_is_no_lane_says_why(text: str, exact: bool, reason: str) -> None:
     found = unstackable(runner.compile(config_of(text, "engine=xla")), exact)
     assert found is not None
     assert (found.reason, found.path) == (reason, ("engine",))
+
+
+LOOP = NET + ADAM + "steps: [{repeat: {times: 6, steps: [train, %s]}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (LOOP % "{stop: , when: loss < 1e-9}", "`stop` that reads a tensor with engine: xla"),
+        (LOOP % "{assign: {b: b * 0.5}, when: loss > 1}", "`when` that reads a tensor with engine: xla"),
+        (LOOP % "{checkpoint: middle}", "`checkpoint` with engine: xla"),
+    ],
+)
+def test_lanes_that_may_part_are_those_of_the_eager_engine(text: str, reason: str) -> None:
+    assert unstackable(runner.compile(config_of(text)), exact=True) is None
+    found = unstackable(runner.compile(config_of(text, "engine=xla")), exact=False)
+    assert found is not None
+    assert found.reason == reason
+    assert found.path[0] == "steps"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor
 
 from runner.engine.binding import Binding
-from runner.engine.compiled.building import Built
 from runner.engine.compiled.training import Tensors, Training
-from runner.engine.data.batches import Batches
+from runner.engine.compiled.write_back import Computed, numbers_of_rows, stacked_block
 from runner.engine.lanes.operations.tensor import LaneTensor
 from runner.engine.lanes.watch import LaneWatch
 from runner.engine.rows import Block
@@ -19,19 +17,6 @@ from runner.engine.state import State
 from runner.optim import Stepper
 from runner.optim.stepper import STEP
 from runner.plan.program.instructions import Train
-
-
-@dataclass(frozen=True, slots=True)
-class LaneComputed:
-    """Iterations of all lanes that have been computed but not yet written back to the state."""
-
-    built: Built
-    iterations: int
-    cursors: Mapping[str, Batches]  # positions after the last iteration
-    numbers: Tensor
-    after: Tensors  # the carry after the last iteration, `(lanes, *s)`
-    outputs: Tensors  # of the rows that the log keeps and of the last iteration, `(rows, lanes, *s)`
-    sound: Tensor | None  # whether torch would compute each without an error: bool `(iterations, lanes)`; None: it does
 
 
 def of_lanes(value: Tensor) -> Tensor:
@@ -72,32 +57,22 @@ def carry_of_lanes(state: State, first: Tensors, training: Training, lanes: int)
     return [value.contiguous() for value in carry]
 
 
-def block_of_lanes(binding: Binding, argument: Train, computed: LaneComputed, kept: Sequence[int], lanes: int) -> Block:
-    """The values of the rows of all lanes: a stacked column is `(rows, lanes, *s)`.
+def block_of_lanes(binding: Binding, argument: Train, computed: Computed, kept: Sequence[int], lanes: int) -> Block:
+    """The values of the rows of all lanes: a stacked column is `(rows, lanes, *s)`, as the outputs of `computed` are.
 
     It has one more row if the last iteration is not among those kept.
 
     Args:
         kept: the iterations whose rows the log keeps.
     """
-    built, numbers, plan = computed.built, computed.numbers, binding.plan
-    columns = list(binding.layout.values(tuple(binding.latest)))
-    stacked = [False] * len(columns)
-    for name in argument.parameters:
-        position = binding.layout.positions.get(f"{name}.grad")
-        if position is not None:
-            columns[position] = None
-    found = dict(zip(built.columns, computed.outputs, strict=False))
-    rows = numbers[[*kept, *([] if computed.iterations - 1 in kept else [computed.iterations - 1])]]
-    shared = {column: rows[:, number] for column, number in built.scalars}
-    shared.update((column, rows[:, number] + 1) for column, number in built.counts)
+    found = dict(zip(computed.built.columns, computed.outputs, strict=False))
+    rows = computed.numbers[[*kept, *([] if computed.iterations - 1 in kept else [computed.iterations - 1])]]
+    shared = numbers_of_rows(computed.built, rows)
     found.update((column, value[:, None].expand(-1, lanes)) for column, value in shared.items())
-    for position, value in found.items():
-        columns[position], stacked[position] = value.to(plan.columns[position].dtype), True
-    return Block(columns, stacked, shared=True)
+    return stacked_block(binding, argument, found, shared=True)
 
 
-def write_lanes_back(binding: Binding, first: State, argument: Train, computed: LaneComputed, block: Block) -> None:
+def write_lanes_back(binding: Binding, first: State, argument: Train, computed: Computed, block: Block) -> None:
     """Sets the state of all lanes to that after the last iteration."""
     state, training = binding.state, computed.built.training
     for name, weight in zip(training.stepped, computed.after, strict=False):
@@ -112,17 +87,16 @@ def write_lanes_back(binding: Binding, first: State, argument: Train, computed: 
         state.batches[name].catch_up(cursor)
 
 
-def note_lanes(watch: LaneWatch, computed: LaneComputed) -> None:
+def note_lanes(watch: LaneWatch, computed: Computed) -> None:
     """Notes the lanes in which something is not finite, or torch would raise an error."""
     flags = [] if computed.sound is None else [computed.sound]
     if computed.built.training.watched:
         flags.append(computed.outputs[-1])
     for flag in flags:
-        for lane in (~flag.all(0)).nonzero().flatten().tolist():
-            watch.doubt([lane])
+        watch.doubt((~flag.all(0)).nonzero().flatten().tolist())
 
 
-def _write_optimizers(state: State, first: State, argument: Train, computed: LaneComputed) -> None:
+def _write_optimizers(state: State, first: State, argument: Train, computed: Computed) -> None:
     training = computed.built.training
     entries: dict[str, dict[str, Tensor]] = {name: {} for name in training.stepped}
     for (name, entry), value in zip(training.states, computed.after[len(training.stepped) :], strict=False):
@@ -137,7 +111,7 @@ def _write_optimizers(state: State, first: State, argument: Train, computed: Lan
         stepper.advance(own, computed.iterations)
 
 
-def _write_values(state: State, argument: Train, computed: LaneComputed) -> None:
+def _write_values(state: State, argument: Train, computed: Computed) -> None:
     """Sets gradients and named values to those after the last iteration."""
     built, training = computed.built, computed.built.training
     finals = computed.after[len(computed.after) - len(training.finals) :]

@@ -13,12 +13,12 @@ from runner.engine.compiled.building import Built, Drawn, Lengths, build
 from runner.engine.compiled.drawing import Cursors, Drawing
 from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.training import Tensors, step_function
+from runner.engine.compiled.write_back import Computed
 from runner.engine.eager import Bind
 from runner.engine.lanes.data import LaneBatches
 from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, number_of
 from runner.engine.lanes.starting import Lane
 from runner.engine.lanes.translated.region_values import (
-    LaneComputed,
     block_of_lanes,
     carry_of_lanes,
     note_lanes,
@@ -170,7 +170,7 @@ class _LaneTrainer:
         before, _, after = self._action.path.format(*given).partition("\0")
         return before, after
 
-    def _next(self, most: int) -> LaneComputed:
+    def _next(self, most: int) -> Computed:
         """Computes the next iterations of all lanes without changing the state.
 
         Raises:
@@ -200,7 +200,7 @@ class _LaneTrainer:
             compiled = self._compiled[key] = _Compiled(built, region, longest)
         passed = (self._iteration() - 1) % self._every
         after, outputs, sound = compiled.region(carry, each, [of_lanes(value) for value in fixed], passed)
-        computed = LaneComputed(built, iterations, cursors, numbers, after, outputs, sound)
+        computed = Computed(built, iterations, cursors, numbers, after, outputs, sound)
         note_lanes(cast(Any, self._session.watch), computed)
         return computed
 
