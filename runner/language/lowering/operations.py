@@ -275,7 +275,7 @@ def _emit_operation(
         args,
         kwargs,
         random="random" in operation.flags,
-        dynamic="dynamic" in operation.flags,
+        dynamic="dynamic" in operation.flags and not _has_known_shape(operation, args, kwargs),
     )
     if "measure" in operation.flags:
         made.meta["measure"] = operation.flags
@@ -316,9 +316,21 @@ def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
         args,
         kwargs,
         random="random" in method.flags,
-        dynamic="dynamic" in method.flags,
+        dynamic="dynamic" in method.flags and not _has_known_shape(method, args, kwargs),
     )
     return _folded(lowering, method, made)
+
+
+def _has_known_shape(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an argument fixes the shape of a result that depends on data without it."""
+    name = operation.name.rpartition(".")[2]
+    if name == "one_hot":
+        classes = kwargs.get("num_classes", args[1] if len(args) > 1 else -1)
+        return type(classes) is int and classes > 0
+    if name == "repeat_interleave":
+        repeats = kwargs.get("repeats", args[1] if len(args) > 1 else None)
+        return type(repeats) is int
+    return False
 
 
 def _folded(lowering: Lowering, operation: Operation, made: fx.Node) -> Any:

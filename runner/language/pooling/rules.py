@@ -134,8 +134,9 @@ def is_tensor(node: fx.Node) -> bool:
     return isinstance(node.meta["example"], Tensor)
 
 
-def shape_of(node: fx.Node | None) -> tuple[int, ...]:
-    example = None if node is None else node.meta["example"]
+def shape_of(node: Any) -> tuple[int, ...]:
+    """Returns the shape of a node, of the first of several results; `()` for a number."""
+    example = node.meta["example"] if isinstance(node, fx.Node) else None
     if isinstance(example, (tuple, list)) and example and isinstance(example[0], Tensor):
         example = example[0]
     return tuple(example.shape) if isinstance(example, Tensor) else ()
@@ -177,7 +178,14 @@ def single_operand(states: States, node: fx.Node) -> tuple[fx.Node, int, tuple[i
     return operand, state.dim, shape_of(operand)
 
 
-def _dims(value: Any, rank: int) -> list[int] | None:
+def only_operand(states: States, node: fx.Node) -> tuple[fx.Node, int, tuple[int, ...]] | None:
+    """Returns what `single_operand` does, if no other operand has a dimension either."""
+    others = node.all_input_nodes
+    found = single_operand(states, node)
+    return None if found is None or any(shape_of(other) for other in others if other is not found[0]) else found
+
+
+def dims_of(value: Any, rank: int) -> list[int] | None:
     if value is None:
         return list(range(rank))
     values = value if isinstance(value, (tuple, list)) else [value]
@@ -186,18 +194,29 @@ def _dims(value: Any, rank: int) -> list[int] | None:
     return [item % rank for item in values] if rank else []
 
 
-def reduction(pool: Pool | None, place: int = 1, *, whole_only: bool = False) -> Rule:
+def reduction(
+    pool: Pool | None, place: int = 1, *, whole_only: bool = False, default: int | tuple[int, ...] | None = None
+) -> Rule:
+    """The rule of an operation that reduces the dimensions that it is given, all without one.
+
+    Args:
+        pool: how its values over several batches combine. None if they do not.
+        place: the position of the argument that names the dimensions.
+        whole_only: combine values only if all dimensions are reduced.
+        default: the dimensions if none is given.
+    """
+
     def rule(states: States, node: fx.Node) -> State | None:
-        found = single_operand(states, node)
+        found = only_operand(states, node)
         if found is None:
             return None
         _, dim, shape = found
-        written = argument_of(node, place, "dim", node.kwargs.get("axis"))
+        written = argument_of(node, place, "dim", node.kwargs.get("axis", default))
         if written == () or written == []:
             written = None
         if isinstance(written, (bool, float, torch.dtype)):
             return None
-        over = _dims(written, len(shape))
+        over = dims_of(written, len(shape))
         if over is None:
             return None
         if dim in over:
@@ -218,14 +237,14 @@ def _left(node: fx.Node, dim: int, over: Sequence[int]) -> Rows:
     return Rows(dim if kept else dim - sum(other < dim for other in over))
 
 
-def along(default: int | None, place: int = 1) -> Rule:
-    """The rule of an operation that mixes the entries of one dimension, and keeps the shape."""
+def along(default: int | tuple[int, ...] | None, place: int = 1, key: str = "dim") -> Rule:
+    """The rule of an operation that mixes the entries of the dimensions that it is given, and keeps the others."""
 
     def rule(states: States, node: fx.Node) -> State | None:
-        found = single_operand(states, node)
+        found = only_operand(states, node)
         if found is None:
             return None
-        over = _dims(argument_of(node, place, "dim", default), len(found[2]))
+        over = dims_of(argument_of(node, place, key, default), len(found[2]))
         return None if over is None or found[1] in over else Rows(found[1])
 
     return rule
@@ -264,13 +283,13 @@ def moved(states: States, node: fx.Node) -> State | None:
         order = list(range(rank))[::-1] if name in (".T", "t") else [*range(rank - 2), rank - 1, rank - 2]
         return Rows(order.index(dim))
     if name in ("transpose", "swapaxes", "swapdims"):
-        ends = _dims([argument_of(node, 1, "dim0"), argument_of(node, 2, "dim1")], rank)
+        ends = dims_of([argument_of(node, 1, "dim0"), argument_of(node, 2, "dim1")], rank)
         if ends is None:
             return None
         return Rows(ends[1] if dim == ends[0] else ends[0] if dim == ends[1] else dim)
     if name == "permute":
         given = node.args[1] if isinstance(node.args[1], (tuple, list)) else node.args[1:]
-        dims = _dims(given, rank)
+        dims = dims_of(given, rank)
         return None if dims is None else Rows(dims.index(dim))
     if name == "unsqueeze":
         place = argument_of(node, 1, "dim")
@@ -278,7 +297,7 @@ def moved(states: States, node: fx.Node) -> State | None:
             return None
         place %= rank + 1
         return Rows(dim + (place <= dim))
-    over = _dims(argument_of(node, 1, "dim"), rank)
+    over = dims_of(argument_of(node, 1, "dim"), rank)
     if over is None or shape[dim] == 1:
         return None
     return Rows(dim - sum(other < dim and shape[other] == 1 for other in over))

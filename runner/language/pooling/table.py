@@ -4,213 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import fx
-
 from runner.language.graph.recurrent import RECURRENT
-from runner.language.pooling.recurrent import cell, network, result
-from runner.language.pooling.rules import (
-    Pool,
-    Rows,
-    Rule,
-    State,
-    States,
-    Term,
-    Weights,
-    along,
-    argument_of,
-    broadcast,
-    elementwise,
-    getitem,
-    is_tensor,
-    moved,
-    name_of,
-    reduction,
-    reshape,
-    shape_of,
-    single_operand,
+from runner.language.pooling.entries import (
+    columns_of,
+    diagonal,
+    gathered,
+    index_select,
+    item,
+    joined,
+    movedim,
+    quantile,
+    rearranged,
+    repeated,
+    stacked_columns,
+    unfold,
+    without,
 )
+from runner.language.pooling.layers import (
+    at_least,
+    attention,
+    batch_norm,
+    batched,
+    each_matrix,
+    in_first,
+    instance_norm,
+    layer_norm,
+    pad,
+    prelu,
+    sampled,
+    separate,
+    solve,
+)
+from runner.language.pooling.losses import by_class, by_sample, loss, measure
+from runner.language.pooling.products import (
+    added_matmul,
+    bilinear,
+    contracted,
+    cross,
+    distances,
+    einsum,
+    inner,
+    linear,
+    matmul,
+    outer,
+)
+from runner.language.pooling.recurrent import cell, network
+from runner.language.pooling.rules import Rule, along, elementwise, moved, reduction, reshape
 
-
-def _matmul(states: States, node: fx.Node) -> State | None:
-    left, right = node.args[:2]
-    if not (isinstance(left, fx.Node) and isinstance(right, fx.Node)):
-        return None
-    one, two = states.of(left), states.of(right)
-    ranks = len(shape_of(left)), len(shape_of(right))
-    rank = len(shape_of(node))
-    contracted = isinstance(one, Rows) and one.dim == ranks[0] - 1
-    contracted_right = isinstance(two, Rows) and two.dim == max(ranks[1] - 2, 0)
-    if isinstance(one, Rows) and isinstance(two, Rows):
-        if contracted and contracted_right:
-            return Term("sum")
-        places = one.dim - ranks[0], two.dim - ranks[1]
-        return Rows(rank + places[0]) if places[0] == places[1] <= -3 else None
-    if isinstance(one, Rows):
-        if contracted:
-            return None
-        return Rows(one.dim if ranks[1] == 1 else rank + one.dim - ranks[0])
-    assert isinstance(two, Rows)
-    if contracted_right:
-        return None
-    if ranks[0] == 1:
-        return Rows(two.dim if two.dim < ranks[1] - 2 else two.dim - 1)
-    return Rows(rank + two.dim - ranks[1])
-
-
-def _item(states: States, node: fx.Node) -> State | None:
-    operand, place = node.args
-    if isinstance(operand, fx.Node) and not is_tensor(operand):
-        return result(operand, place, states.of(operand))
-    return getitem(states, node)
-
-
-def _linear(states: States, node: fx.Node) -> State | None:
-    found = single_operand(states, node)
-    return None if found is None or found[1] == len(found[2]) - 1 else Rows(found[1])
-
-
-def _batched(rank: int) -> Rule:
-    """The rule of an operation that treats each entry of dimension 0 separately, for an operand of this rank."""
-
-    def rule(states: States, node: fx.Node) -> State | None:
-        found = single_operand(states, node)
-        return Rows(0) if found is not None and found[1] == 0 and len(found[2]) == rank else None
-
-    return rule
-
-
-def _at_least(rank: int) -> Rule:
-    """The rule of an operation that mixes the last `rank` dimensions, and treats each leading entry separately."""
-
-    def rule(states: States, node: fx.Node) -> State | None:
-        found = single_operand(states, node)
-        return Rows(found[1]) if found is not None and found[1] < len(found[2]) - rank else None
-
-    return rule
-
-
-def _attention(states: States, node: fx.Node) -> State | None:
-    right = broadcast(states, node.all_input_nodes[:3])
-    return Rows(len(shape_of(node)) + right) if right is not None and right <= -3 else None
-
-
-def _layer_norm(states: States, node: fx.Node) -> State | None:
-    found, shape = single_operand(states, node), argument_of(node, 1, "normalized_shape")
-    if found is None:
-        return None
-    rank = len(shape) if isinstance(shape, (tuple, list)) else 1
-    return Rows(found[1]) if found[1] < len(found[2]) - rank else None
-
-
-def _batch_norm(states: States, node: fx.Node) -> State | None:
-    found = single_operand(states, node)
-    evaluates = argument_of(node, 5, "training", False) is False
-    return Rows(0) if found is not None and found[1] == 0 and evaluates else None
-
-
-def _embedding(states: States, node: fx.Node) -> State | None:
-    found = single_operand(states, node)
-    return None if found is None else Rows(found[1])
-
-
-def _measure(pool: Pool) -> Rule:
-    """The rule of a metric that is a mean or a count over samples, of predictions and targets."""
-
-    def rule(states: States, node: fx.Node) -> State | None:
-        operands = [states.of(operand) for operand in node.all_input_nodes]
-        return Term(pool) if all(operand == Rows(0) for operand in operands) else None
-
-    return rule
-
-
-def _joined(states: States, node: fx.Node) -> State | None:
-    operands, place = node.args[0], argument_of(node, 1, "dim", 0)
-    if not isinstance(operands, (tuple, list)) or type(place) is not int:
-        return None
-    dims = {state.dim if isinstance(state, Rows) else -1 for state in map(states.of, operands)}
-    if len(dims) != 1:
-        return None
-    (dim,) = dims
-    rank = len(shape_of(node))
-    place %= rank
-    if name_of(node) == "stack":
-        return Rows(dim + (place <= dim))
-    return None if place == dim else Rows(dim)
-
-
-def _einsum(states: States, node: fx.Node) -> State | None:
-    equation, *operands = node.args
-    if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
-        operands = list(operands[0])
-    if not isinstance(equation, str) or "->" not in equation or "." in equation:
-        return None
-    inputs, _, output = equation.replace(" ", "").partition("->")
-    labels = set()
-    for letters, operand in zip(inputs.split(","), operands, strict=True):
-        state = states.of(operand)
-        if isinstance(state, Rows):
-            labels.add(letters[state.dim])
-    if len(labels) != 1:
-        return None
-    (label,) = labels
-    for letters, operand in zip(inputs.split(","), operands, strict=True):
-        if label in letters and (not isinstance(states.of(operand), Rows) or letters.count(label) > 1):
-            return None
-    return Rows(output.index(label)) if label in output else Term("sum")
-
-
-def _loss(elements: int) -> Rule:
-    """The rule of a loss that is computed element by element, and reduced as its `reduction` says."""
-
-    def rule(states: States, node: fx.Node) -> State | None:
-        operands = [operand for operand in node.all_input_nodes if is_tensor(operand)]
-        right = broadcast(states, operands)
-        if right is None:
-            return None
-        reduction = node.kwargs.get("reduction", "mean")
-        if any(isinstance(argument, str) for argument in node.args):
-            return None
-        if reduction == "none":
-            return Rows(len(shape_of(node)) + right)
-        if reduction == "batchmean":
-            first = operands[0]
-            return Term("mean") if right == -len(shape_of(first)) else None
-        return Term("mean") if reduction == "mean" else Term("sum") if reduction == "sum" else None
-
-    return rule
-
-
-def _by_class(states: States, node: fx.Node) -> State | None:
-    """The rule of `cross_entropy` and `nll_loss`. Their mean is weighted by the targets that are not ignored."""
-    logits, target = argument_of(node, 0, "input"), argument_of(node, 1, "target")
-    weight = argument_of(node, 2, "weight")
-    if (
-        not all(isinstance(state, Rows) and state.dim == 0 for state in map(states.of, (logits, target)))
-        or len(shape_of(logits)) < 2
-    ):
-        return None
-    if isinstance(states.of(weight), Rows) or any(isinstance(argument, str) for argument in node.args):
-        return None
-    reduction = node.kwargs.get("reduction", "mean")
-    if reduction != "mean":
-        return Term("sum") if reduction == "sum" else Rows(0)
-    if target.meta["example"].dtype.is_floating_point:
-        return Term("mean")
-    ignored = argument_of(node, 4, "ignore_index", -100)
-    return Term("weighted", Weights(target, weight, ignored)) if type(ignored) is int else None
+KEYWORD = 99
+"""The place of an argument that is given by keyword alone."""
 
 
 def _words(text: str) -> list[str]:
     return text.split()
 
 
-TAKE_LENGTHS = frozenset({"reshape", "view", "flatten", "unflatten", "getitem", "view_as", "reshape_as"})
+TAKE_LENGTHS = frozenset(
+    _words("reshape view flatten unflatten getitem view_as reshape_as expand expand_as broadcast_to")
+)
 """Operations with the batch length as a valid argument; their results are checked instead."""
 
-SEPARATE_DRAWS = frozenset({"dropout", "alpha_dropout"})
-"""Operations that draw random numbers for each element, so for each sample, with a mean over samples as it is."""
+SEPARATE_DRAWS = frozenset(_words("dropout alpha_dropout dropout1d dropout2d dropout3d feature_alpha_dropout rrelu"))
+"""Operations that draw random numbers for each sample, so a mean over samples combines as it does without."""
 
-FACTORIES = frozenset({"zeros", "ones", "full"})
+FACTORIES = frozenset(_words("zeros ones full expand broadcast_to"))
+"""Operations that make a tensor of equal entries along the dimension that has the batch length."""
 
 UNARY_LINEAR = frozenset(
     _words(
@@ -231,66 +89,166 @@ _ELEMENTWISE = _words(
     "double half bfloat16 long int short char bool byte to type type_as detach clone contiguous "
     "zeros_like ones_like full_like real imag .real .imag conj angle deg2rad rad2deg lgamma digamma "
     "gammaln i0 sinc copysign ldexp float_power multiply subtract true_divide greater less greater_equal "
-    "less_equal not_equal equal rsub watch logaddexp logaddexp2 nextafter xlog1py ndtr entr "
+    "less_equal not_equal equal rsub watch logaddexp logaddexp2 nextafter arccosh arcsinh arctanh negative fix "
+    "signbit isneginf isposinf isreal bitwise_left_shift bitwise_right_shift copysign gcd lcm igamma igammac "
+    "polygamma mvlgamma complex polar conj_physical resolve_conj resolve_neg detach_copy alias_copy frexp fill "
+    "special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0 special_bessel_y1 special_digamma "
+    "special_entr special_erf special_erfc special_erfcx special_erfinv special_exp2 special_expit special_expm1 "
+    "special_gammainc special_gammaincc special_gammaln special_i0 special_i0e special_i1 special_i1e special_log1p "
+    "special_log_ndtr special_logit special_modified_bessel_i0 special_modified_bessel_i1 special_modified_bessel_k0 "
+    "special_modified_bessel_k1 special_multigammaln special_ndtr special_ndtri special_polygamma special_psi "
+    "special_round special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1 special_sinc "
+    "special_spherical_bessel_j0 special_xlog1py special_xlogy special_zeta special_hermite_polynomial_h "
+    "special_hermite_polynomial_he special_laguerre_polynomial_l special_legendre_polynomial_p "
+    "special_chebyshev_polynomial_t special_chebyshev_polynomial_u special_chebyshev_polynomial_v "
+    "special_chebyshev_polynomial_w special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u "
+    "special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_w "
 )
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE, elementwise),
+    # reductions
     "mean": reduction("mean"),
-    "sum": reduction("sum"),
-    "count_nonzero": reduction("sum"),
-    "nansum": reduction("sum"),
-    "amax": reduction("max"),
-    "amin": reduction("min"),
-    "any": reduction("max"),
-    "all": reduction("min"),
+    **dict.fromkeys(_words("sum count_nonzero nansum"), reduction("sum")),
+    **dict.fromkeys(_words("amax any"), reduction("max")),
+    **dict.fromkeys(_words("amin all"), reduction("min")),
     "max": reduction("max", whole_only=True),
     "min": reduction("min", whole_only=True),
-    **dict.fromkeys(_words("argmax argmin prod logsumexp var std median nanmedian nanmean"), reduction(None)),
-    **dict.fromkeys(_words("norm vector_norm quantile"), reduction(None, 2)),
-    "scaled_dot_product_attention": _attention,
-    **dict.fromkeys(_words("softmax log_softmax softmin cumsum cumprod logcumsumexp flip roll"), along(None)),
+    **dict.fromkeys(
+        _words("argmax argmin prod logsumexp special_logsumexp var std var_mean std_mean median nanmedian nanmean"),
+        reduction(None),
+    ),
+    "aminmax": reduction(None, KEYWORD),
+    **dict.fromkeys(_words("norm linalg_norm linalg_vector_norm"), reduction(None, 2)),
+    "linalg_matrix_norm": reduction(None, 2, default=(-2, -1)),
+    "kthvalue": reduction(None, 2, default=-1),
+    "mode": reduction(None, default=-1),
+    **dict.fromkeys(_words("trapezoid trapz"), reduction(None, KEYWORD, default=-1)),
+    **dict.fromkeys(_words("quantile nanquantile"), quantile),
+    # along one dimension
+    **dict.fromkeys(
+        _words(
+            "softmax log_softmax softmin special_softmax special_log_softmax cumsum cumprod cummax cummin logcumsumexp"
+        ),
+        along(None),
+    ),
+    **dict.fromkeys(_words("sort argsort glu"), along(-1)),
+    "topk": along(-1, 2),
     "normalize": along(1, 2),
+    **dict.fromkeys(_words("flip roll"), rearranged),
+    "rot90": along((0, 1), 2, "dims"),
+    "diff": along(-1, 2),
+    "cumulative_trapezoid": along(-1, KEYWORD),
+    **dict.fromkeys(
+        _words("fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft"),
+        along(-1, 2),
+    ),
+    **dict.fromkeys(_words("fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_hfft2 fft_ihfft2"), along((-2, -1), 2)),
+    **dict.fromkeys(_words("fft_fftn fft_ifftn fft_rfftn fft_irfftn"), along(None, 2)),
+    **dict.fromkeys(_words("fft_fftshift fft_ifftshift"), along(None)),
+    **dict.fromkeys(
+        _words("chunk split tensor_split split_with_sizes unsafe_chunk unsafe_split unsafe_split_with_sizes"),
+        along(0, 2),
+    ),
+    "repeat_interleave": along(None, 2),
+    "narrow": along(None),
+    # shapes and entries
     **dict.fromkeys(_words("reshape view flatten unflatten ravel"), reshape),
-    **dict.fromkeys(_words(".T .mT .H .mH t transpose swapaxes swapdims permute unsqueeze squeeze"), moved),
-    "getitem": _item,
-    **dict.fromkeys(_words("matmul mm mv bmm"), _matmul),
-    "linear": _linear,
-    "einsum": _einsum,
-    **dict.fromkeys(_words("cat concat concatenate stack"), _joined),
-    **dict.fromkeys(_words("chunk split tensor_split"), along(0, 2)),
-    "one_hot": _embedding,
-    "embedding": _embedding,
-    "layer_norm": _layer_norm,
-    "rms_norm": _layer_norm,
-    "batch_norm": _batch_norm,
-    "group_norm": _at_least(1),
-    **dict.fromkeys(SEPARATE_DRAWS, _embedding),
+    **dict.fromkeys(_words(".T .mT .H .mH t transpose swapaxes swapdims adjoint permute unsqueeze squeeze"), moved),
+    **dict.fromkeys(_words("movedim moveaxis"), movedim),
+    "getitem": item,
+    **dict.fromkeys(_words("cat concat concatenate stack"), joined),
+    **dict.fromkeys(_words("hstack column_stack dstack"), stacked_columns),
+    **dict.fromkeys(_words("repeat tile expand broadcast_to"), repeated),
+    "expand_as": elementwise,
+    "hsplit": columns_of(1),
+    "dsplit": columns_of(2),
+    "select": without(None),
+    "unbind": without(0),
+    "diagonal": diagonal(0, 1),
+    "linalg_diagonal": diagonal(-2, -1),
+    "unfold": unfold,
+    **dict.fromkeys(_words("gather scatter scatter_add scatter_reduce take_along_dim"), gathered),
+    "index_select": index_select,
+    **dict.fromkeys(_words("view_as_real bucketize isin one_hot embedding"), separate),
+    "view_as_complex": at_least(1),
+    # products
+    **dict.fromkeys(_words("matmul mm mv bmm dot vdot linalg_matmul"), matmul),
+    **dict.fromkeys(_words("addmm addmv baddbmm"), added_matmul),
+    "linear": linear,
+    "bilinear": bilinear,
+    "einsum": einsum,
+    "inner": inner,
+    **dict.fromkeys(_words("outer ger"), outer),
+    **dict.fromkeys(_words("cross linalg_cross"), cross),
+    "linalg_vecdot": contracted(-1, KEYWORD),
+    "cosine_similarity": contracted(1, 2),
+    "pairwise_distance": contracted(-1, KEYWORD),
+    "cdist": distances,
+    # a matrix for each sample
     **dict.fromkeys(
-        _words("conv1d conv_transpose1d max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d"),
-        _batched(3),
+        _words(
+            "tril triu cholesky cholesky_inverse inverse det logdet slogdet pinverse matrix_exp matrix_power "
+            "linalg_cholesky linalg_inv linalg_det linalg_slogdet linalg_pinv linalg_matrix_exp linalg_matrix_power "
+            "linalg_matrix_rank linalg_cond linalg_eigh linalg_eigvalsh linalg_eig linalg_eigvals linalg_qr qr "
+            "linalg_svd linalg_svdvals svd linalg_lu_factor linalg_lu "
+        ),
+        each_matrix,
+    ),
+    "linalg_solve": solve,
+    # layers
+    "scaled_dot_product_attention": attention,
+    **dict.fromkeys(_words("layer_norm rms_norm"), layer_norm),
+    "batch_norm": batch_norm,
+    "instance_norm": instance_norm,
+    "group_norm": at_least(1),
+    **dict.fromkeys(_words("dropout alpha_dropout rrelu"), separate),
+    **dict.fromkeys(_words("dropout1d dropout2d dropout3d feature_alpha_dropout"), in_first),
+    **dict.fromkeys(_words("interpolate upsample upsample_nearest upsample_bilinear"), in_first),
+    **dict.fromkeys(_words("channel_shuffle local_response_norm embedding_bag"), in_first),
+    **dict.fromkeys(_words("pixel_shuffle pixel_unshuffle"), at_least(3)),
+    "grid_sample": sampled,
+    "prelu": prelu,
+    **dict.fromkeys(
+        _words(
+            "conv1d conv_transpose1d max_pool1d avg_pool1d lp_pool1d adaptive_avg_pool1d adaptive_max_pool1d "
+            "max_pool1d_with_indices adaptive_max_pool1d_with_indices fold "
+        ),
+        batched(3),
     ),
     **dict.fromkeys(
-        _words("conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d"),
-        _batched(4),
+        _words(
+            "conv2d conv_transpose2d max_pool2d avg_pool2d lp_pool2d adaptive_avg_pool2d adaptive_max_pool2d "
+            "max_pool2d_with_indices adaptive_max_pool2d_with_indices "
+        ),
+        batched(4),
     ),
     **dict.fromkeys(
-        _words("conv3d conv_transpose3d max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d"),
-        _batched(5),
+        _words(
+            "conv3d conv_transpose3d max_pool3d avg_pool3d lp_pool3d adaptive_avg_pool3d adaptive_max_pool3d "
+            "max_pool3d_with_indices adaptive_max_pool3d_with_indices "
+        ),
+        batched(5),
     ),
     **dict.fromkeys(RECURRENT, network),
     **dict.fromkeys(_words("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"), cell),
-    "pad": _at_least(1),
+    **dict.fromkeys(_words("pad constant_pad_nd"), pad),
+    # losses and metrics
     **dict.fromkeys(
         _words(
             "mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits "
-            "kl_div poisson_nll_loss soft_margin_loss hinge_embedding_loss "
+            "kl_div poisson_nll_loss soft_margin_loss hinge_embedding_loss gaussian_nll_loss margin_ranking_loss "
         ),
-        _loss(2),
+        loss,
     ),
-    "cross_entropy": _by_class,
-    "nll_loss": _by_class,
-    "accuracy": _measure("mean"),
-    "top_k_accuracy": _measure("mean"),
-    "confusion_matrix": _measure("sum"),
+    **dict.fromkeys(
+        _words(
+            "cosine_embedding_loss multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss "
+            "triplet_margin_loss "
+        ),
+        by_sample,
+    ),
+    **dict.fromkeys(_words("cross_entropy nll_loss"), by_class),
+    **dict.fromkeys(_words("accuracy top_k_accuracy"), measure("mean")),
+    "confusion_matrix": measure("sum"),
 }

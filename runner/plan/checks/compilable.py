@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from runner.catalogue import newer_arguments, optimizers
 from runner.faults import ConfigPath, Faults
@@ -124,6 +125,11 @@ def _faults_of(computation: Computation, engine: str) -> Iterator[LanguageError]
             message = f"{engine} cannot compile this: its shape depends on data"
             origin = node.meta.get("origin", computation.origin)
             yield LanguageError(message, f"write {EAGER}", node.meta["place"], origin)
+            return
+        if node.target is one_hot and "place" in node.meta:
+            message = f"{engine} cannot compile this: `one_hot` reads its labels to check them"
+            hint = f"write `(labels[..., None] == arange(classes)).to(int64)`, or {EAGER}"
+            yield LanguageError(message, hint, node.meta["place"], node.meta.get("origin", computation.origin))
             return
     try:
         split_scalars(computation)
