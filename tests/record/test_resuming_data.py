@@ -49,21 +49,9 @@ steps:
 @pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 2, 9, 17, 30])
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, stop_after: int) -> None:
-    random = numpy.random.default_rng(0)
-    numpy.savez(tmp_path / "points.npz", x=random.normal(size=(18, 3)), y=random.normal(size=18))
-    path = tmp_path / "run.yaml"
-    path.write_text(CONFIG, encoding="utf-8")
-    whole = runner.run(path, runs_dir=tmp_path)
-    plan = runner.compile(runner.load(path))
-    directory = create_run_directory(tmp_path, "run", datetime.now())
-
-    def see(row: Row) -> None:
-        if row.number == stop_after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_recorded(plan, directory, see=see)
+    directory = interrupted(tmp_path, stop_after)
     assert open_run(directory).status == "interrupted"
+    whole = runner.run(tmp_path / "run.yaml", runs_dir=tmp_path)
     resumed = resume(directory, allowed_folders=[tmp_path])
     assert resumed.to_arrow().equals(whole.to_arrow())
 
