@@ -19,6 +19,7 @@ from runner.cli.input.declarations import argument, option
 from runner.cli.input.runs import config_path
 from runner.cli.output.faults import FORMAT_KEY, Format
 from runner.errors import Problem, UsageError
+from runner.units import bytes_of
 
 
 def examples(*lines: str) -> str:
@@ -111,21 +112,6 @@ LIMITS = {
 _COMMA = re.compile(r",(?![^\[]*\])")
 """A comma that is not in brackets."""
 
-_UNITS = {
-    None: 1,
-    "B": 1,
-    "KiB": 1 << 10,
-    "MiB": 1 << 20,
-    "GiB": 1 << 30,
-    "TiB": 1 << 40,
-    "kB": 10**3,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-}
-_SIZE = re.compile(rf"([0-9][0-9_]*) ?({'|'.join(unit for unit in _UNITS if unit)})?")
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -203,12 +189,13 @@ def names_in(texts: Iterable[str] | None) -> list[str] | None:
 
 def amount(name: str, text: str) -> int:
     """The number that a count or a size such as `64`, `1_000_000` or `8MiB` means."""
-    found = _SIZE.fullmatch(text)
-    if not found:
+    bare = not text[-1:].isalpha()
+    found = None if bare and "." in text else bytes_of(f"{text}B" if bare else text)
+    if found is None:
         raise UsageError(
             f"--max-{name.replace('_', '-')} is `{text}`: it takes a count such as 10000, or a size such as 8MiB"
         )
-    return int(found[1]) * _UNITS[found[2]]
+    return found
 
 
 def cores() -> int:
