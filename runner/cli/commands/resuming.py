@@ -67,7 +67,7 @@ def resume(
     on: On = "processes",
     address: Address = None,
     retry: Annotated[
-        str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
+        str | None, typer.Option("--retry", metavar="failed", help="Also run the points of a sweep that failed.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points of a sweep.")] = False,
     rows: Rows = None,
@@ -78,9 +78,10 @@ def resume(
 ) -> None:
     """Resume a run that was interrupted, killed or failed, from its newest checkpoint or from its start.
 
-    With a larger count, such as steps=2000 or steps.epochs=20, the last loop of a finished run goes on in a new run
-    directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
-    Of a sweep, the points that have not ended run. With more values of an axis, such as seed=0..9, further points run.
+    A larger count, such as steps=2000 or steps.epochs=20, continues the last loop of a finished run in a new run
+    directory. The result has the bits of a run that was never stopped, or that was this long from the start.
+
+    Given a sweep, it runs the points that have not ended. More values of an axis, such as seed=0..9, add points.
     """
     from runner.config.files.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 

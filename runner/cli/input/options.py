@@ -79,13 +79,13 @@ CheckpointEvery = Annotated[
 Jobs = Annotated[int | None, option("--jobs", "-j", metavar="N", min=1, help="Processes of a sweep.  [the cores]")]
 On = Annotated[str, typer.Option("--on", metavar="processes|ray", help="Where the points run.")]
 Address = Annotated[str | None, option("--address", metavar="auto|HOST", help="Address of a Ray cluster.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the directory of the run or sweep.")]
 Rows = Annotated[
     str | None,
     option(
         "--rows",
         metavar="full|lines|none",
-        help="Print rows whole, some as lines of a table, or none.  [by the length of the run]",
+        help="Print every row whole, some rows as lines of a table, or none.  [by the length of the run]",
     ),
 ]
 Columns = Annotated[
