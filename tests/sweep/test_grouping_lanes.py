@@ -19,6 +19,7 @@ from runner.config import load, loads, overridden
 from runner.errors import ConfigError, UsageError
 from runner.language.inference.inference import readable_bytes
 from runner.plan import compile
+from runner.sweep.lanes import grouping
 from runner.sweep.lanes.grouping import ALIKE, ALONE, NUMBER, Grouping, check_some, lane_bytes
 from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.varying import varying
@@ -183,6 +184,26 @@ def test_a_chunk_takes_part_of_the_memory(tmp_path: Path) -> None:
     assert {task.alone for task in Grouping(base, first, (), None, room=1).grouped(plan.tasks)} == {
         "too much memory for several lanes"
     }
+
+
+def test_the_lanes_of_a_chunk_fit_the_memory_of_rows_of_the_cache_and_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = compile(planned(tmp_path, SEEDS).base)
+    log, touched, lane = plan.estimates.log, grouping.touched_bytes(plan), lane_bytes(plan)
+    assert min(log, touched) > 1
+    for rows, cache, room, expected in (
+        (10 * log, 1 << 40, None, 10),
+        (1, 1 << 40, None, 1),
+        (1 << 40, 20 * touched, None, 20),
+        (1 << 40, 1, None, 8),  # the least, however small the cache
+        (1 << 40, 1 << 40, None, 4096),  # the most
+        (1 << 40, 1 << 40, 5 * lane + 1, 5),
+        (1 << 40, 1 << 40, 1, 1),
+    ):
+        monkeypatch.setattr(grouping, "ROWS_BYTES", rows)
+        monkeypatch.setattr(grouping, "TOUCHED_BYTES", cache)
+        assert grouping.lanes_at_once(plan, room) == expected
 
 
 @over("points", [4, 7, 10, 11, 23])
