@@ -24,6 +24,7 @@ steps: 1
 """
 
 
+@pytest.mark.slow
 def test_a_value_with_the_length_of_the_batch_written_into_it(tmp_path: Path) -> None:
     numpy.save(tmp_path / "x.npy", numpy.arange(8, dtype=numpy.float32).reshape(4, 2))
     (tmp_path / "fixed.yaml").write_text(FIXED)

@@ -83,25 +83,21 @@ def test_configs_differ_by_key_each_with_its_line(folder: Path) -> None:
     }
 
 
-VALUES = [
-    ("rate=0.125", "0.25 → 0.125"),
-    ("rate=1 / 8", "0.25 → 1 / 8"),
-    ("optimizer.sgd.lr=0.25", "rate → 0.25"),
-    ("optimizer.sgd.lr=rate / t", "rate → rate / t"),
-    ("~optimizer.sgd.lr", "rate → nothing"),
-    (r'expression="h = x ** 2\nloss = h.mean()"', "loss = h.sum() → loss = h.mean()"),
-    (r'expression="h = x ** 2\nloss = h.sum()\n2 * loss"', " → 2 * loss"),
-]
+VALUES = {
+    "rate=1 / 8": "0.25 → 1 / 8",
+    "~optimizer.sgd.lr": "rate → nothing",
+    r'expression="h = x ** 2\nloss = h.mean()"': "loss = h.sum() → loss = h.mean()",
+    r'expression="h = x ** 2\nloss = h.sum()\n2 * loss"': " → 2 * loss",
+}
 
 
-@pytest.mark.parametrize(("override", "shown"), VALUES)
-def test_the_page_shows_both_values_and_of_long_texts_the_first_line_that_differs(
-    folder: Path, override: str, shown: str
-) -> None:
-    expected, found = recorded(folder), recorded(folder, override)
-    page = runs_page(compare_runs(found, expected), found, expected, width=200)
-    line = page[page.index("config") + 1]
-    assert re.sub(r"^  [a-z.]+  |  \(.*\)$", "", line) == shown
+def test_the_page_shows_both_values_and_of_long_texts_the_first_line_that_differs(folder: Path) -> None:
+    expected = recorded(folder)
+    for override, shown in VALUES.items():
+        found = recorded(folder, override)
+        page = runs_page(compare_runs(found, expected), found, expected, width=200)
+        line = page[page.index("config") + 1]
+        assert re.sub(r"^  [a-z.]+  |  \(.*\)$", "", line) == shown
 
 
 def test_steps_are_told_apart_one_by_one_and_a_list_of_numbers_is_one_value(folder: Path) -> None:
