@@ -91,6 +91,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 def test_the_page_shows_both_values_and_of_long_texts_the_first_line_that_differs(folder: Path) -> None:
     expected = recorded(folder)
     for override, shown in VALUES.items():
