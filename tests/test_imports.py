@@ -19,7 +19,6 @@ ROOT = Path(runner.__file__).parent
 
 LAYERS = {
     "text": -1,
-    "units": -1,
     "errors": 0,
     "catalogue": 1,
     "config": 2,
@@ -56,7 +55,7 @@ PACKAGES_OF_RUNNER = sorted(path.parent for path in ROOT.rglob("__init__.py"))
 def modules() -> list[Path]:
     """Every module of a part; those of the root that belong to no part import what they like."""
     return sorted(
-        path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in ("errors", "faults", "text", "units")
+        path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in ("errors", "faults", "text")
     )
 
 

@@ -35,7 +35,9 @@ Sort = Annotated[
 ]
 Columns = Annotated[
     list[str] | None,
-    option("--columns", metavar="NAMES", help="Columns to show: fields, last scalars, keys of the config. May be repeated."),
+    option(
+        "--columns", metavar="NAMES", help="Columns to show: fields, last scalars, keys of the config. May be repeated."
+    ),
 ]
 
 

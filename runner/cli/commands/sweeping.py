@@ -28,7 +28,6 @@ from runner.cli.input.options import (
 from runner.cli.input.runs import check_no_point
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError
-from runner.units import seconds_of
 
 FAILED = 1
 
@@ -299,6 +298,8 @@ def _check_on(on: str, address: str | None) -> None:
 
 def _seconds(text: str | None) -> float | None:
     """The seconds of a time limit: `30`, `30s`, `10m` or `1.5h`."""
+    from runner.config.text.units import seconds_of
+
     if text is None:
         return None
     seconds = seconds_of(f"{text}s" if text[-1:].isdecimal() else text)

@@ -19,7 +19,6 @@ from runner.cli.input.declarations import argument, option
 from runner.cli.input.runs import config_path
 from runner.cli.output.faults import FORMAT_KEY, Format
 from runner.errors import Problem, UsageError
-from runner.units import bytes_of
 
 
 def examples(*lines: str) -> str:
@@ -189,6 +188,8 @@ def names_in(texts: Iterable[str] | None) -> list[str] | None:
 
 def amount(name: str, text: str) -> int:
     """The number that a count or a size such as `64`, `1_000_000` or `8MiB` means."""
+    from runner.config.text.units import bytes_of
+
     bare = not text[-1:].isalpha()
     found = None if bare and "." in text else bytes_of(f"{text}B" if bare else text)
     if found is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner.config.record_models import Log
+from runner.config.text.units import bytes_of
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
@@ -16,7 +17,6 @@ from runner.plan.rows.matching import Named
 from runner.plan.rows.slices import leading
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan
-from runner.units import bytes_of
 
 _NUMBER_AND_WORD = re.compile(r"[0-9][0-9_.]*\s*[A-Za-z]+")
 

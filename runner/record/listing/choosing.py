@@ -10,7 +10,6 @@ from runner.errors import Mark, Problem, UsageError, did_you_mean
 from runner.record.listing.facts import Fact, Facts
 from runner.record.listing.runs import UNREADABLE, Recorded
 from runner.record.manifest import STATUSES
-from runner.units import seconds_of
 
 if TYPE_CHECKING:
     from runner.plan.data.selection.cells import Cells, Kind
@@ -38,6 +37,8 @@ def older_than(runs: Iterable[Recorded], age: str, now: datetime) -> list[Record
     Raises:
         UsageError: the text is no age.
     """
+    from runner.config.text.units import seconds_of
+
     seconds = seconds_of(age)
     if seconds is None:
         raise UsageError(Problem(f"--older-than is `{age}`", "write a time such as 30d, 12h, 45m or 2w"))

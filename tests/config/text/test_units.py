@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.units import bytes_of, seconds_of
+from runner.config.text.units import bytes_of, seconds_of
 
 SIZES = [
     ("8MiB", 8 * 1024**2),
