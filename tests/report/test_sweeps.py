@@ -60,6 +60,7 @@ def test_the_best_point_comes_first_and_its_curve_is_that_of_its_run(grid: Path)
     objectives = points.values("objective")
     known = [value for value in objectives if value is not None and not math.isnan(value)]
     assert objectives[: len(known)] == sorted(known)
+    assert "no point has a number as its objective" not in report_of_sweep(grid).head
     data = section(grid, "curves").data["quantities"][0]
     assert data["name"] == "loss"
     rates, powers = points.values("rate"), points.values("power")
