@@ -10,6 +10,7 @@ import torch
 from _pytest.mark import ParameterSet
 
 import runner
+from runner.config.keys import RESERVED, TOP_LEVEL_KEYS
 from tests.cli.commands import steprun
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -46,3 +47,14 @@ def test_a_command_of_the_documentation_prints_what_it_shows(text: str) -> None:
     words = command.removeprefix("$ steprun ").split()
     printed = steprun(*words, cwd=DOCS.parent, environment={"COLUMNS": "100", "LINES": "24"})
     assert (printed.out, printed.err) == (shown, "")
+
+
+def test_the_documentation_lists_every_key_of_a_config_and_those_that_are_reserved() -> None:
+    text = (DOCS / "language.md").read_text(encoding="utf-8")
+    table = text.partition("## Top-level keys\n")[2].partition("\n## ")[0]
+    listed = [
+        name for row in re.findall(r"^\| ([^|]*`[^|]*) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert sorted(listed) == sorted(TOP_LEVEL_KEYS)
+    reserved = re.findall(r"^.*reserved for later versions.*$", table, re.MULTILINE)
+    assert [re.findall(r"`(\w+)`", line) for line in reserved] == [list(RESERVED)]

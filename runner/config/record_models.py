@@ -52,7 +52,7 @@ class Log(Frozen):
     include: Names = optional("Names or globs of the columns to store. The default is all columns.")
     state: Flag = default(False, "Store optimizer state too.")
     weights: Flag = default(True, "Write the weights at the end of the run to `weights.safetensors`.")
-    budget: Number = default(BUDGET, "Largest size of the log in bytes. A larger log is an error.")
+    budget: Number = default(BUDGET, "Largest size of the log, in bytes or as `512MiB`. A larger log is an error.")
 
 
 class FromRun(Frozen):

@@ -68,22 +68,13 @@ def execute(
     jump: BindJump = bind_jump,
     groups: bool = False,
 ) -> Iterator[Row]:
-    """Run a plan, and yield a row for its start and after each step.
+    """Run a plan with the eager engine, and yield a row for its start and after each step.
 
     Args:
-        plan: the plan that `compile` returns.
-        state: the state to start from, changed in place; the initial state by default.
-        checkpoint: called by `checkpoint` steps with their tag, to save `state`.
-        shared: whether rows may share memory with the run and with each other. That is cheaper, and safe for
-            readers that do not write; the run never writes the tensors of a row.
-        watch: watches over `state`; by default it reports as Python warnings.
         bind: binds a step to the tensors of the run.
         jump: binds the start or end of a loop, or what leaves it.
         groups: whether rows hold many small tensors of one shape as one; `bind` must not read what rows hold.
-    Raises:
-        RunError: a step fails, or makes something non-finite, after its row is yielded. The problem has the place
-            in the config.
-        ExpectationError: a value differs from what an `expect` step says.
+    The other arguments, and what it raises, are those of `execute` of `engines.py`.
     """
     rows = execute_several(
         plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, jump=jump, groups=groups

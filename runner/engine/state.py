@@ -137,6 +137,33 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
         raise RunError(fault.problem(document)) from fault
     except LanguageError as error:
         raise RunError(place(document, ("parameters",), error)) from error
+    parameters, constants = _on_device(plan, values)
+    steppers = _steppers(plan, parameters, values, context)
+    _restore_optimizers(plan, steppers, parameters)
+    loops = sum(isinstance(instruction, LoopStart) for instruction in plan.program)
+    warnings: list[Problem] = []
+    batches = open_batches(plan, warnings)
+    trackers = {
+        position: Tracker(followed.result, followed.worst)
+        for position, instruction in enumerate(plan.program)
+        if (followed := followed_by(instruction)) is not None
+    }
+    state = State(
+        parameters, constants, steppers, {}, [0] * loops, batches=batches, trackers=trackers, warnings=tuple(warnings)
+    )
+    if plan.loss_scaling is not None:
+        first = torch.full((), plan.loss_scaling.init_scale, dtype=torch.float32, device=plan.device)
+        state.loss_scale = LossScale(first, torch.zeros((), dtype=torch.int32, device=plan.device))
+    for name, optimizer in plan.optimizers.items():
+        state.schedules[name] = tuple(
+            Schedule(group, option, at_step(plan, state, optimizer, option, value))
+            for group, option, value in optimizer.scheduled()
+        )
+    return state
+
+
+def _on_device(plan: Plan, values: Mapping[str, Tensor]) -> tuple[dict[str, Parameter], dict[str, Tensor]]:
+    """The parameters and the constants, with their initial values on the run's device."""
     parameters: dict[str, Parameter] = {}
     constants: dict[str, Tensor] = {}
     for name, value in values.items():
@@ -146,7 +173,17 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
             parameters[name] = Parameter(moved, requires_grad=tensor.requires_grad)
         else:
             constants[name] = moved
-    loops = sum(isinstance(instruction, LoopStart) for instruction in plan.program)
+    return parameters, constants
+
+
+def _steppers(
+    plan: Plan, parameters: dict[str, Parameter], values: Mapping[str, Tensor], context: InitialContext
+) -> dict[str, AnyStepper]:
+    """The steppers of all optimizers, with the initial state of those that are rules.
+
+    Raises:
+        RunError: torch cannot make a state.
+    """
 
     def initial(entry: InitialState) -> Tensor | int | float | bool:
         if not isinstance(entry.value, str):
@@ -174,26 +211,7 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
                 steppers[name] = stepper(optimizer)
             except RuntimeError as error:
                 raise _state_fault(plan, optimizer, error) from error
-    _restore_optimizers(plan, steppers, parameters)
-    warnings: list[Problem] = []
-    batches = open_batches(plan, warnings)
-    trackers = {
-        position: Tracker(followed.result, followed.worst)
-        for position, instruction in enumerate(plan.program)
-        if (followed := followed_by(instruction)) is not None
-    }
-    state = State(
-        parameters, constants, steppers, {}, [0] * loops, batches=batches, trackers=trackers, warnings=tuple(warnings)
-    )
-    if plan.loss_scaling is not None:
-        first = torch.full((), plan.loss_scaling.init_scale, dtype=torch.float32, device=plan.device)
-        state.loss_scale = LossScale(first, torch.zeros((), dtype=torch.int32, device=plan.device))
-    for name, optimizer in plan.optimizers.items():
-        state.schedules[name] = tuple(
-            Schedule(group, option, at_step(plan, state, optimizer, option, value))
-            for group, option, value in optimizer.scheduled()
-        )
-    return state
+    return steppers
 
 
 def _restore_optimizers(plan: Plan, steppers: Mapping[str, AnyStepper], parameters: Mapping[str, Parameter]) -> None:

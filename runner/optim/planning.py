@@ -104,13 +104,20 @@ def plan_optimizers(
             if plan is not None:
                 plans[name] = plan
     if complete and plans:
-        assigned = _assigned(config.steps)
-        for parameter, shaped in parameters.items():
-            if shaped.requires_grad and parameter not in owners and parameter not in assigned:
-                hint = "name it in an optimizer, or freeze it with `requires_grad: false`"
-                message = f"no optimizer updates the trainable parameter `{parameter}`"
-                warnings.append(config.document.problem(("parameters", parameter), message, hint, key=True))
+        _warn_of_parameters_left_out(config, parameters, owners, warnings)
     return plans
+
+
+def _warn_of_parameters_left_out(
+    config: Config, parameters: Mapping[str, Shaped], owners: Mapping[str, str], warnings: list[Problem]
+) -> None:
+    """Warn of each trainable parameter that no optimizer has and no step assigns."""
+    assigned = _assigned(config.steps)
+    for parameter, shaped in parameters.items():
+        if shaped.requires_grad and parameter not in owners and parameter not in assigned:
+            hint = "name it in an optimizer, or freeze it with `requires_grad: false`"
+            message = f"no optimizer updates the trainable parameter `{parameter}`"
+            warnings.append(config.document.problem(("parameters", parameter), message, hint, key=True))
 
 
 def _tensor_fault(name: str) -> tuple[str, str]:

@@ -131,12 +131,7 @@ def run_recorded(
         save = _saving_state(plan, state, directory, watch, record)
         finish = _finishing(plan, state, directory, record)
         measure = _recording_compilations(record, compiling)
-        given: dict[str, Any] = {"checkpoint": save, "watch": watch, "compiling": measure}
-        rows: Iterable[AnyRows]
-        if checkpoint_every is None:
-            rows = execute_together(plan, state, **given)
-        else:
-            rows = execute(plan, state, shared=True, **given)
+        rows = _computed(plan, state, checkpoint_every is None, checkpoint=save, watch=watch, compiling=measure)
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:
@@ -148,6 +143,11 @@ def run_recorded(
             finish()
             raise
         finish()
+
+
+def _computed(plan: Plan, state: State, together: bool, **given: Any) -> Iterable[AnyRows]:
+    """The rows of a run: with `together`, many at once where the engine computes them so."""
+    return execute_together(plan, state, **given) if together else execute(plan, state, shared=True, **given)
 
 
 def _recording_warnings(record: Recording) -> Callable[[Problem], None]:

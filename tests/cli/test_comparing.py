@@ -9,16 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import Outcome, steprun
-
-SHRINKING = """\
-parameters: {x: [4.0, 0.5]}
-constants: {rate: 0.25}
-expression: |
-  h = x ** 2
-  loss = h.sum()
-optimizer: {sgd: {lr: rate}}
-steps: 8
-"""
+from tests.compare.variants.test_error_table import SHRINKING
 
 COURSE = """\
 c: as it is, and with rate=0.125

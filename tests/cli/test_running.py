@@ -191,17 +191,26 @@ def test_a_limit_is_raised_by_its_flag(folder: Path) -> None:
 
 @over(
     ("text", "bytes_of_it"),
-    [("1000GB", 10**12), ("8MiB", 8 << 20), ("8 MB", 8 * 10**6), ("1_000", 1000), ("2TB", 2 * 10**12), ("3kB", 3000)],
+    [
+        ("1000GB", 10**12),
+        ("8MiB", 8 << 20),
+        ("8 MB", 8 * 10**6),
+        ("1.5GiB", 3 << 29),
+        ("1_000", 1000),
+        ("2TB", 2 * 10**12),
+        ("3kB", 3000),
+    ],
 )
 def test_a_size_is_written_in_any_unit(text: str, bytes_of_it: int, folder: Path) -> None:
     assert amount("memory", text) == bytes_of_it
     assert steprun("linear.yaml", "--max-memory", "1000GB", "--no-record", cwd=folder).code == 0
 
 
-def test_a_limit_that_is_no_number_is_told(folder: Path) -> None:
-    done = steprun("linear.yaml", "--max-memory", "lots", cwd=folder)
+@over("text", ["lots", "1__0", "1.5", "", "-1", "9" * 5000])
+def test_a_limit_that_is_no_number_is_told(text: str, folder: Path) -> None:
+    done = steprun("linear.yaml", "--max-memory", text, cwd=folder)
     assert done.code == 2
-    assert "--max-memory is `lots`: it takes a count such as 10000, or a size such as 8MiB" in done.err
+    assert f"--max-memory is `{text}`: it takes a count such as 10000, or a size such as 8MiB" in done.err
 
 
 @pytest.mark.parametrize(

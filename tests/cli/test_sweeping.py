@@ -83,7 +83,10 @@ def test_a_list_stays_a_list_where_the_config_has_one(tmp_path: Path) -> None:
 @over(
     ("arguments", "message"),
     [
-        (["--time-limit", "-1s"], "--time-limit is `-1s`: it takes a time such as 30s, 10m or 2h"),
+        *(
+            (["--time-limit", text], f"--time-limit is `{text}`: it takes a time such as 30s, 10m or 2h")
+            for text in ("-1s", "0", "ten", "1e3s", "10 m", "")
+        ),
         (["--on", "cloud"], "--on is `cloud`: it takes `processes` or `ray`"),
         (["--address", "auto"], "--address goes with --on ray"),
         (["--lanes", "loose"], "--lanes is `loose`: it takes `exact`, `close` or `off`"),
@@ -91,6 +94,11 @@ def test_a_list_stays_a_list_where_the_config_has_one(tmp_path: Path) -> None:
 )
 def test_options_that_cannot_be_are_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
     assert points(tmp_path, "seed=1,2", *arguments) == Outcome(2, "", f"steprun\n      {message}\n")
+
+
+@over("text", ["30", "30s", "1.5m", "2h", "1d"])
+def test_a_time_limit_has_a_unit_or_is_in_seconds(text: str, tmp_path: Path) -> None:
+    assert points(tmp_path, "seed=1,2", "--time-limit", text).code == 0
 
 
 def test_threads_are_bounded(tmp_path: Path) -> None:

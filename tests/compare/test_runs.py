@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import runner
 from runner.compare.numbers.tolerances import BITWISE, Tolerance, Tolerances
 from runner.compare.rows.report import report, to_json
 from runner.compare.runs.difference import ABSENT, compare_runs, config_differences, environment_differences
+from runner.compare.runs.report import runs_page
 from runner.errors import UsageError
 from runner.record import Run
 
@@ -79,6 +81,24 @@ def test_configs_differ_by_key_each_with_its_line(folder: Path) -> None:
         "steps": (4, ["train", {"train": {"clip_grad_norm": 1}}], (one["steps"], other["steps"])),
         "seed": (ABSENT, 3, (None, other["seed"])),
     }
+
+
+VALUES = {
+    "rate=1 / 8": "0.25 → 1 / 8",
+    "~optimizer.sgd.lr": "rate → nothing",
+    r'expression="h = x ** 2\nloss = h.mean()"': "loss = h.sum() → loss = h.mean()",
+    r'expression="h = x ** 2\nloss = h.sum()\n2 * loss"': " → 2 * loss",
+}
+
+
+@pytest.mark.slow
+def test_the_page_shows_both_values_and_of_long_texts_the_first_line_that_differs(folder: Path) -> None:
+    expected = recorded(folder)
+    for override, shown in VALUES.items():
+        found = recorded(folder, override)
+        page = runs_page(compare_runs(found, expected), found, expected, width=200)
+        line = page[page.index("config") + 1]
+        assert re.sub(r"^  [a-z.]+  |  \(.*\)$", "", line) == shown
 
 
 def test_steps_are_told_apart_one_by_one_and_a_list_of_numbers_is_one_value(folder: Path) -> None:

@@ -218,18 +218,19 @@ def test_a_run_that_takes_more_than_the_limit_is_refused() -> None:
     assert runner.compile(config, limits=PlanLimits(memory=64 << 20))
 
 
-def test_a_log_past_its_budget_is_refused_with_what_to_write_instead() -> None:
+@pytest.mark.parametrize("budget", ["1048576", "1 MiB", "1024KiB"])
+def test_a_log_past_its_budget_is_refused_with_what_to_write_instead(budget: str) -> None:
     text = "parameters: {w: {shape: [1000], init: ones}}\nexpression: w.sum()\noptimizer: {sgd: {}}\nsteps: 1000\nlog: %s\n"
     with pytest.raises(
         runner.ConfigError, match=r"the log would exceed its budget of 1.0 MiB: 1,001 rows of 7.8 KiB take"
     ) as caught:
-        compiled(text % "{budget: 1048576}")
+        compiled(text % f"{{budget: {budget}}}")
     (problem,) = caught.value.problems
     assert (problem.line, problem.hint) == (
         5,
         "write `log: {tensors: none}`, `log: {every: 100}` or a larger `log: {budget: …}`",
     )
-    for log in ("{budget: 1048576, tensors: none}", "{budget: 1048576, every: 100}", "{budget: 1e8}"):
+    for log in (f"{{budget: {budget}, tensors: none}}", f"{{budget: {budget}, every: 100}}", "{budget: 0.1GB}"):
         compiled(text % log)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ import torch
 from torch import Tensor
 
 import runner
-from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
-from runner.record.running import run_recorded
+from tests.record.stopping import stopped_after
 
 CONFIG = """\
 dtype: float32
@@ -89,16 +87,8 @@ def test_a_run_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
 def test_same_file_same_numbers_resumed_or_not(rows: int, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(CONFIG, encoding="utf-8")
-    directory = create_run_directory(tmp_path, "run", datetime.now())
-    seen: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        run_recorded(
-            runner.compile(runner.load(path)),
-            directory,
-            see=lambda row: seen.append(row.number),
-            stop=lambda: len(seen) == rows,
-        )
-    assert len(seen) == rows
+    directory = stopped_after(rows, path, tmp_path)
+    assert len(runner.open_run(directory)) == rows
     assert digest(list(resume(directory).rows())) == digest(executed(CONFIG, tmp_path))
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 import runner
-from runner.engine.rows import Row
+from runner.engine.rows import AnyRows, Row
 from runner.record.directory import create_run_directory
 from runner.record.reading import Run
 from runner.record.running import run_recorded
@@ -71,6 +71,21 @@ def stopped(tmp_path: Path, optimizer: str, rows: int, how: int | None, every: i
             os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == how
+    return directory
+
+
+def stopped_after(rows: int, path: Path, runs_dir: Path, overrides: Sequence[str] = ()) -> Path:
+    """The directory of a run that was asked to stop once it had given so many rows, and saved its state."""
+    plan = runner.compile(runner.load(path, overrides))
+    directory = create_run_directory(runs_dir, "run", datetime.now())
+    seen = 0
+
+    def see(given: AnyRows) -> None:
+        nonlocal seen
+        seen = given.last.number + 1
+
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        run_recorded(plan, directory, see=see, stop=lambda: seen >= rows)
     return directory
 
 

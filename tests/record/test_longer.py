@@ -242,16 +242,28 @@ def test_a_run_that_kept_no_state_says_why(steps: str, error: type[Exception], m
         resume(run.path, ["steps.0.repeat.times=9" if "repeat" in steps else "steps=9"])
 
 
-def test_only_a_finished_run_grows(folder: Path) -> None:
+STOPPED = [
+    ("steps=9", "and only a finished run can grow", "goes on; then let it grow"),
+    ("engine=compile", "and cannot go on with another config: `engine` was added", "goes on with its own config"),
+    (
+        "optimizer.adam.lr=0.2",
+        "and cannot go on with another config: `optimizer.adam.lr` was `0.1` and is `0.2`",
+        "goes on with its own config",
+    ),
+]
+
+
+@over("override, message, hint", STOPPED)
+def test_a_stopped_run_takes_no_override(override: str, message: str, hint: str, folder: Path) -> None:
     plan = runner.compile(runner.load(write(folder, LOOPS["a count"][0])))
     directory = create_run_directory(folder, "run", datetime.now())
     with pytest.raises(KeyboardInterrupt):
         run_recorded(plan, directory, stop=lambda: True)
-    message = (
-        f"{directory} was interrupted, and only a finished run can grow\n      = `steprun resume {directory}` goes on"
-    )
-    with pytest.raises(runner.UsageError, match=re.escape(message)):
-        resume(directory, ["steps=9"])
+    with pytest.raises(runner.UsageError) as caught:
+        resume(directory, [override])
+    (problem,) = caught.value.problems
+    assert problem.message == f"{directory} was interrupted, {message}"
+    assert problem.hint == f"`steprun resume {directory}` {hint}"
     assert read_manifest(directory)["status"] == "interrupted"
 
 

@@ -57,6 +57,17 @@ def test_the_commit_is_found_in_packed_references(tree: Path) -> None:
     assert commit(tree) == git(tree, "rev-parse", "HEAD")
 
 
+def test_the_commit_in_packed_references_is_that_of_the_branch(tree: Path) -> None:
+    git(tree, "branch", "before")
+    git(tree, "commit", "--quiet", "--allow-empty", "--message=second")
+    git(tree, "pack-refs", "--all")
+    second = git(tree, "rev-parse", "main")
+    assert commit(tree) == second != git(tree, "rev-parse", "before")
+    packed = tree / ".git" / "packed-refs"
+    packed.write_text(packed.read_text().replace(second, "damaged"))
+    assert commit(tree) is None
+
+
 def test_the_commit_of_a_detached_head_is_found(tree: Path) -> None:
     git(tree, "checkout", "--quiet", "--detach")
     assert commit(tree) == git(tree, "rev-parse", "HEAD")

@@ -28,7 +28,7 @@ from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
-from tests.record.stopping import CONFIG, OPTIMIZERS, check_same, stopped, whole_runs
+from tests.record.stopping import CONFIG, OPTIMIZERS, check_same, stopped, stopped_after, whole_runs
 
 
 @pytest.fixture(scope="module")
@@ -293,16 +293,7 @@ def test_rows_that_the_log_withholds_are_kept_by_a_checkpoint(row: int, tmp_path
     path.write_text(WITHHELD)
     whole = runner.run(path, runs_dir=tmp_path)
     assert [line.iteration for line in whole.rows()] == [1, 4, 5, 5, 4, 5, 5, 1]
-    directory = create_run_directory(tmp_path, "run", datetime.now())
-    seen: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        run_recorded(
-            runner.compile(runner.load(path)),
-            directory,
-            see=lambda line: seen.append(line.number),
-            stop=lambda: len(seen) == row,
-        )
-    check_same(resume(directory), whole)
+    check_same(resume(stopped_after(row, path, tmp_path)), whole)
 
 
 def test_rows_that_the_log_withholds_outlive_a_kill_after_the_checkpoint(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_the_best_point_comes_first_and_its_curve_is_that_of_its_run(grid: Path)
     objectives = points.values("objective")
     known = [value for value in objectives if value is not None and not math.isnan(value)]
     assert objectives[: len(known)] == sorted(known)
+    assert "no point has a number as its objective" not in report_of_sweep(grid).head
     data = section(grid, "curves").data["quantities"][0]
     assert data["name"] == "loss"
     rates, powers = points.values("rate"), points.values("power")
@@ -71,6 +72,17 @@ def test_the_best_point_comes_first_and_its_curve_is_that_of_its_run(grid: Path)
         assert data["values"][start:end].tolist() == [float(row["loss"]) for row in rows]  # type: ignore[arg-type]
         expected = losses(rates[place], powers[place])
         numpy.testing.assert_allclose(data["values"][start:end], expected, rtol=1e-4)
+
+
+def test_without_scripts_the_points_are_a_table_with_a_row_for_each(grid: Path) -> None:
+    points = read_subject(grid).points
+    text = section(grid, "points").text
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", text)
+    assert heads[: 2 + len(points.axes)] == ["point", *points.axes, "status"]
+    rows = [re.findall(r"<td>([^<]*)</td>", row) for row in text.split("<tr>")[2:]]
+    assert [row[0] for row in rows] == [str(number) for number in points.numbers]
+    assert [row[heads.index("status")] for row in rows] == points.values("status")
+    assert {len(row) for row in rows} == {len(heads)}
 
 
 FOLDS = """\

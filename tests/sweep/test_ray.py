@@ -42,7 +42,10 @@ def ray(*arguments: str) -> str:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a cluster of two nodes. Its processes end by their ids; a mark tells them from those of others."""
+    """The address of a cluster of two nodes.
+
+    An environment variable marks the processes of this cluster, so that the fixture ends no others.
+    """
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))

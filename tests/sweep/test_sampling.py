@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,14 @@ sweep:
 LOSS = Objective("loss", minimize=True)
 
 
-def asked(name: str, batch: int, trials: int = 20, seed: int = 0) -> list[dict[str, Any]]:
-    """The points that a sampler chooses for the loss `(rate - 0.1)²`."""
+def asked(
+    name: str,
+    batch: int,
+    trials: int = 20,
+    seed: int = 0,
+    loss: Callable[[float], float | None] = lambda rate: (rate - 0.1) ** 2,
+) -> list[dict[str, Any]]:
+    """The points that a sampler chooses for a loss of the rate."""
     sweep = loads(HEAD + SWEEP).sweep
     assert sweep is not None
     sampler = sampler_of(name, sweep.model_copy(update={"seed": seed}), LOSS, {}, trials, batch)
@@ -38,8 +46,9 @@ def asked(name: str, batch: int, trials: int = 20, seed: int = 0) -> list[dict[s
     while found := sampler.next(outcomes):
         assert len(found) <= batch
         for point in found:
-            loss = (point.values["rate"] - 0.1) ** 2
-            outcomes[point.index] = Outcome(point.index, "", (), "finished", 0.0, scalars={"loss": (loss, loss, loss)})
+            value = loss(point.values["rate"])
+            scalars = {"loss": (value, value, value)}
+            outcomes[point.index] = Outcome(point.index, "", (), "finished", 0.0, scalars=scalars)
             points.append(dict(point.values))
     return points
 
@@ -54,9 +63,40 @@ def test_a_sampler_draws_from_the_distributions_and_repeats_itself(name: str) ->
     assert asked(name, 8) == points != asked(name, 8, seed=1)
 
 
-def test_tpe_looks_where_the_loss_is_small() -> None:
-    rates = [point["rate"] for point in asked("tpe", 4, trials=60)]
-    assert sum(0.03 < rate < 0.3 for rate in rates[30:]) > sum(0.03 < rate < 0.3 for rate in rates[:10]) * 3
+def loss_of(rate: float) -> float | None:
+    """A loss that some points lack, and that is NaN for others."""
+    return None if rate > 0.5 else math.nan if rate < 0.002 else (rate - 0.1) ** 2
+
+
+def asked_by_hand(batch: int, trials: int) -> list[dict[str, Any]]:
+    """The points of a loop over a study of Optuna, with the distributions of the sweep."""
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(direction="minimize", sampler=optuna.samplers.TPESampler(seed=0))
+    distributions = {
+        "rate": optuna.distributions.FloatDistribution(1e-3, 1, log=True),
+        "seed": optuna.distributions.IntDistribution(0, 2),
+        "momentum": optuna.distributions.CategoricalDistribution([0, 1]),
+    }
+    points: list[dict[str, Any]] = []
+    while len(points) < trials:
+        some = [study.ask(dict(distributions)) for _ in range(min(batch, trials - len(points)))]
+        points += [{**trial.params, "momentum": [0, 0.5][trial.params["momentum"]]} for trial in some]
+        for trial in some:
+            loss = loss_of(trial.params["rate"])
+            if loss is None or math.isnan(loss):
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial, loss)
+    return points
+
+
+def test_tpe_learns_what_a_study_by_hand_learns() -> None:
+    found = asked("tpe", 4, trials=30, loss=loss_of)
+    assert found == asked_by_hand(4, 30)
+    assert {loss is None or math.isnan(loss) for loss in map(loss_of, (point["rate"] for point in found))} == {
+        False,
+        True,
+    }
 
 
 @over(

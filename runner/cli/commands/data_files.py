@@ -36,7 +36,7 @@ def register(application: typer.Typer) -> None:
 def data(file: FilePath, as_json: Json = False) -> None:
     """Show what a data file holds: columns, kinds, missing values and ranges. Prints a `data:` block to paste.
 
-    The block is a proposal: it takes the last column for the target.
+    The block is a proposal: its target is the last column.
     """
     from runner.plan.data.reading.summary import summarise
     from runner.plan.data.sandbox import FileFault

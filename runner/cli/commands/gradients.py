@@ -44,7 +44,7 @@ def gradcheck(
             "--elements",
             metavar="N",
             min=1,
-            help="Elements to check in each parameter: all of a smaller one, a sample of a larger one.",
+            help="Elements to check in each parameter. A parameter with more of them is sampled.",
         ),
     ] = 32,
     step: Annotated[

@@ -35,7 +35,9 @@ Sort = Annotated[
 ]
 Columns = Annotated[
     list[str] | None,
-    option("--columns", metavar="NAMES", help="Show these: fields, last scalars, keys of the config. May be repeated."),
+    option(
+        "--columns", metavar="NAMES", help="Columns to show: fields, last scalars, keys of the config. May be repeated."
+    ),
 ]
 
 
@@ -60,8 +62,8 @@ def runs(
     condition: Filter = None,
     sort: Sort = None,
     columns: Columns = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete the listed runs, after a question.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without the question.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the listed runs. Asks first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:

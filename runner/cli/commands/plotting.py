@@ -31,9 +31,9 @@ def plot(
     log: Annotated[bool, typer.Option("--log", help="Use a logarithmic scale for the values.")] = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Draw columns of a run over its rows: numbers as they are, and the Euclidean norm of tensors.
+    """Draw columns of a run over its rows; a tensor is drawn as its Euclidean norm.
 
-    A value that is nan or infinite is a gap, and with --log one that is not above 0.
+    Values that are nan or infinite are gaps. With --log, values that are not above 0 are gaps too.
     """
     from runner.cli.output.plots import plot_curves
     from runner.record import open_run

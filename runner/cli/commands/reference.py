@@ -66,7 +66,8 @@ def schema(
 
 def ops(
     name: Annotated[
-        str | None, argument("NAME|PATTERN", help="A name, or a pattern such as 'log*'. Lists everything without it.")
+        str | None,
+        argument("NAME|PATTERN", help="A name, or a pattern such as 'log*'. Without it, everything is listed."),
     ] = None,
     as_json: Json = False,
     report: FaultFormat = "text",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +67,7 @@ def resume(
     on: On = "processes",
     address: Address = None,
     retry: Annotated[
-        str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
+        str | None, typer.Option("--retry", metavar="failed", help="Also run the points of a sweep that failed.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points of a sweep.")] = False,
     rows: Rows = None,
@@ -77,9 +78,10 @@ def resume(
 ) -> None:
     """Resume a run that was interrupted, killed or failed, from its newest checkpoint or from its start.
 
-    With a larger count, such as steps=2000 or steps.epochs=20, the last loop of a finished run goes on in a new run
-    directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
-    Of a sweep, the points that have not ended run. With more values of an axis, such as seed=0..9, further points run.
+    A larger count, such as steps=2000 or steps.epochs=20, continues the last loop of a finished run in a new run
+    directory. The result has the bits of a run that was never stopped, or that was this long from the start.
+
+    Given a sweep, it runs the points that have not ended. More values of an axis, such as seed=0..9, add points.
     """
     from runner.config.files.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 
@@ -103,38 +105,66 @@ def resume(
         other = on if on != "processes" else None
         of_sweeps = {"--jobs": jobs, "--on": other, "--address": address, "--retry": retry, "--yes": yes}
         check_options(run, "a run", "a sweep", of_sweeps)
-    longer = _lengthened(directory, overrides, allow, allow_changed_data) if overrides else None
-    if longer is not None:
+    output = _Output(asked, quiet, as_json, report)
+    if overrides:
+        longer = _lengthened(directory, overrides, allow, allow_changed_data)
         directory = longer.make_directory(datetime.now())
-    with ExitStack() as stack:
-        prepare = _preparing(stack, directory, asked, quiet, as_json, report)
-        stop = stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on"))
-        given: Any = {
-            "checkpoint_every": checkpoint_every,
-            "stop": stop,
-            "command": ["steprun", *sys.argv[1:]],
-            "compiling": compile_progress(sys.stderr, quiet),
-        }
-        if longer is not None:
-            from runner.record.running import run_recorded
-
-            run_recorded(longer.plan, directory, see=prepare(longer.plan), earlier=longer.earlier, **given)
-        else:
-            from runner.record.resuming import resume as resume_run
-
-            given |= {"allowed_folders": allow or (), "allow_changed_data": allow_changed_data}
-            resume_run(directory, prepare=prepare, **given)
+        _run_longer(longer, directory, output, checkpoint_every)
+    else:
+        _run_on(directory, output, checkpoint_every, allow, allow_changed_data)
     print_directory(directory, quiet, as_json)
 
 
-def _preparing(
-    stack: ExitStack, directory: Path, asked: Asked, quiet: bool, as_json: bool, report: str
-) -> Callable[[Plan], Watch]:
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What a resumed run prints."""
+
+    asked: Asked
+    quiet: bool
+    as_json: bool
+    report: str  # the format of problems
+
+
+def _run_longer(longer: Longer, directory: Path, output: _Output, checkpoint_every: int | None) -> None:
+    from runner.record.running import run_recorded
+
+    with ExitStack() as stack:
+        given = _stopping(stack, directory, output) | {"checkpoint_every": checkpoint_every}
+        see = _preparing(stack, directory, output)(longer.plan)
+        run_recorded(longer.plan, directory, see=see, earlier=longer.earlier, **given)
+
+
+def _run_on(
+    directory: Path,
+    output: _Output,
+    checkpoint_every: int | None,
+    allow: Sequence[str] | None,
+    allow_changed_data: bool,
+) -> None:
+    from runner.record.resuming import resume as resume_run
+
+    with ExitStack() as stack:
+        given = _stopping(stack, directory, output) | {"checkpoint_every": checkpoint_every}
+        given |= {"allowed_folders": allow or (), "allow_changed_data": allow_changed_data}
+        resume_run(directory, prepare=_preparing(stack, directory, output), **given)
+
+
+def _stopping(stack: ExitStack, directory: Path, output: _Output) -> dict[str, Any]:
+    """What a recorded run takes from a command: what stops it, its command line, and who follows compilations."""
+    return {
+        "stop": stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on")),
+        "command": ["steprun", *sys.argv[1:]],
+        "compiling": compile_progress(sys.stderr, output.quiet),
+    }
+
+
+def _preparing(stack: ExitStack, directory: Path, output: _Output) -> Callable[[Plan], Watch]:
     """A function that opens the output of a run when its plan is known, and returns the watch of its rows."""
+    asked, quiet, as_json = output.asked, output.quiet, output.as_json
     began = False  # whether a row was computed
 
     def prepare(plan: Plan) -> Watch:
-        if report == "text":
+        if output.report == "text":
             print_warnings(plan.warnings)
         printing = asked.printing(plan)
         stack.enter_context(reporting_directory(directory, as_json, quiet, lambda: began))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,7 +58,7 @@ def sweep(
     sweeps_dir: SweepsDir = "sweeps",
     jobs: Jobs = None,
     threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of torch a process.")
+        int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of torch in each process.")
     ] = 1,
     time_limit: Annotated[
         str | None, typer.Option("--time-limit", metavar="TIME", help="Longest time of a point, such as 10m.")
@@ -93,20 +93,17 @@ def sweep(
     from runner.cli.input.axes import split_axes
     from runner.cli.input.requests import plan_limits, print_warnings
     from runner.sweep.lanes.grouping import check_some
-    from runner.sweep.planning import plan_sampled, plan_sweep
     from runner.sweep.running import How, grouping_of, start_sweep
 
     overrides, axes = split_axes(request.overrides)
     config = _config(replace(request, overrides=overrides))
     allowed, limits = tuple(map(Path, request.allow)), plan_limits(request)
-    if sampler is None:
-        if overrides and not axes and config.sweep is None:
-            hint = "write values with commas, `learning_rate=0.1,0.01`, or a span, `seed=0..4`"
-            raise UsageError(Problem(f"`{overrides[0]}` is one value, and the config has no sweep", hint))
-        plan = plan_sweep(config, axes, allowed=allowed, limits=limits, many=yes)
-    else:
+    if sampler is not None:
         _check_no_axes(axes, dry_run)
-        plan = plan_sampled(config, sampler, batch, allowed=allowed, limits=limits)
+    elif overrides and not axes and config.sweep is None:
+        hint = "write values with commas, `learning_rate=0.1,0.01`, or a span, `seed=0..4`"
+        raise UsageError(Problem(f"`{overrides[0]}` is one value, and the config has no sweep", hint))
+    plan = _planned(config, axes, sampler, batch, yes, {"allowed": allowed, "limits": limits})
     _check_on(on, address)
     _check_lanes(lanes)
     how = How(
@@ -147,6 +144,17 @@ def _config(request: Request) -> Config:
     config = read_config(replace(request, overrides=others))
     check_no_lists(config, lists)
     return overridden(config, lists) if lists else config
+
+
+def _planned(
+    config: Config, axes: dict[str, list[object]], sampler: str | None, batch: int, yes: bool, given: dict[str, Any]
+) -> SweepPlan:
+    """The plan of a sweep: points that a sampler chooses, or the points of its axes."""
+    from runner.sweep.planning import plan_sampled, plan_sweep
+
+    if sampler is not None:
+        return plan_sampled(config, sampler, batch, **given)
+    return plan_sweep(config, axes, many=yes, **given)
 
 
 def results(
@@ -288,19 +296,13 @@ def _check_on(on: str, address: str | None) -> None:
         raise UsageError("--address goes with --on ray")
 
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def _seconds(text: str | None) -> float | None:
-    """The seconds that `30`, `30s`, `10m` or `1.5h` mean."""
+    """The seconds of a time limit: `30`, `30s`, `10m` or `1.5h`."""
+    from runner.config.text.units import seconds_of
+
     if text is None:
         return None
-    unit = _UNITS.get(text[-1:])
-    number = text if unit is None else text[:-1]
-    try:
-        seconds = float(number) * (unit or 1.0)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
+    seconds = seconds_of(f"{text}s" if text[-1:].isdecimal() else text)
+    if seconds is None:
         raise UsageError(f"--time-limit is `{text}`: it takes a time such as 30s, 10m or 2h")
     return seconds

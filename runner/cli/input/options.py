@@ -78,13 +78,13 @@ CheckpointEvery = Annotated[
 Jobs = Annotated[int | None, option("--jobs", "-j", metavar="N", min=1, help="Processes of a sweep.  [the cores]")]
 On = Annotated[str, typer.Option("--on", metavar="processes|ray", help="Where the points run.")]
 Address = Annotated[str | None, option("--address", metavar="auto|HOST", help="Address of a Ray cluster.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the directory of the run or sweep.")]
 Rows = Annotated[
     str | None,
     option(
         "--rows",
         metavar="full|lines|none",
-        help="Print rows whole, some as lines of a table, or none.  [by the length of the run]",
+        help="Print every row whole, some rows as lines of a table, or none.  [by the length of the run]",
     ),
 ]
 Columns = Annotated[
@@ -110,21 +110,6 @@ LIMITS = {
 
 _COMMA = re.compile(r",(?![^\[]*\])")
 """A comma that is not in brackets."""
-
-_UNITS = {
-    None: 1,
-    "B": 1,
-    "KiB": 1 << 10,
-    "MiB": 1 << 20,
-    "GiB": 1 << 30,
-    "TiB": 1 << 40,
-    "kB": 10**3,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-}
-_SIZE = re.compile(rf"([0-9][0-9_]*) ?({'|'.join(unit for unit in _UNITS if unit)})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +188,15 @@ def names_in(texts: Iterable[str] | None) -> list[str] | None:
 
 def amount(name: str, text: str) -> int:
     """The number that a count or a size such as `64`, `1_000_000` or `8MiB` means."""
-    found = _SIZE.fullmatch(text)
-    if not found:
+    from runner.config.text.units import bytes_of
+
+    bare = not text[-1:].isalpha()
+    found = None if bare and "." in text else bytes_of(f"{text}B" if bare else text)
+    if found is None:
         raise UsageError(
             f"--max-{name.replace('_', '-')} is `{text}`: it takes a count such as 10000, or a size such as 8MiB"
         )
-    return int(found[1]) * _UNITS[found[2]]
+    return found
 
 
 def cores() -> int:

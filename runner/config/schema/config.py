@@ -124,21 +124,26 @@ def _config() -> Schema:
             not_both("optimizer", "optimizers"),
             {"if": {"required": ["extends"]}, "else": _whole()},
         ],
-        "definitions": {
-            "name": _name(),
-            "dtype": {"enum": [*DTYPES, *(f"torch.{name}" for name in DTYPES)]},
-            "nested_list": NESTED,
-            "init": initial_values(),
-            "parameter": _tensor(),
-            "constant": _constant(),
-            "source": _source(),
-            "metric": _metric(),
-            "objective": {"anyOf": [merged(ObjectiveDeclaration), NULL]},
-            "optimizer": optimizer(),
-            **optimizer_kinds(),
-            "step": _step(),
-            "expectation": _expectation(),
-        },
+        "definitions": _definitions(),
+    }
+
+
+def _definitions() -> dict[str, Schema]:
+    """The schemas that others refer to."""
+    return {
+        "name": _name(),
+        "dtype": {"enum": [*DTYPES, *(f"torch.{name}" for name in DTYPES)]},
+        "nested_list": NESTED,
+        "init": initial_values(),
+        "parameter": _tensor(),
+        "constant": _constant(),
+        "source": _source(),
+        "metric": _metric(),
+        "objective": {"anyOf": [merged(ObjectiveDeclaration), NULL]},
+        "optimizer": optimizer(),
+        **optimizer_kinds(),
+        "step": _step(),
+        "expectation": _expectation(),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from runner.config.text.nodes import Entry, MapNode, Node, ScalarNode, describe
 from runner.errors import Problem, did_you_mean, listing
+from runner.text import counted
 
 LIKE = "like"
 
@@ -28,6 +29,7 @@ def with_likes(root: MapNode, problems: list[Problem], most: int) -> MapNode:
         return root
     taking = _Taking(sources, problems, most)
     made = {name: Entry(entry.key, taking.resolved(name)) for name, entry in sources.items()}
+    taking.report_size()
     return replace(root, entries={**root.entries, "data": Entry(data.key, replace(data.value, entries=made))})
 
 
@@ -43,6 +45,7 @@ class _Taking:
         self._problems = problems
         self._left = self._most = most
         self._reported: set[str] = set()
+        self._beyond: list[tuple[str, Node]] = []  # for each source that takes no more values, where it stops
 
     def resolved(self, name: str) -> Node:
         """A source with the keys of those that it is like; without some after a problem."""
@@ -53,9 +56,12 @@ class _Taking:
         while LIKE in nodes[-1].entries:
             like = nodes[-1].entries[LIKE].value
             other = like.value if isinstance(like, ScalarNode) else None
-            fault = _fault(other, names, self._sources) or self._fault_of_size()
+            fault = _fault(other, names, self._sources)
             if fault is not None:
                 self._report(names, like, fault)
+                break
+            if self._left < 0:
+                self._beyond.append((names[-1], like))
                 break
             names.append(str(other))
             node = self._sources[str(other)].value
@@ -68,11 +74,17 @@ class _Taking:
             entries |= {key: entry for key, entry in node.entries.items() if key != LIKE}
         return replace(own, entries=entries, weight=sum(node.weight for node in nodes))
 
-    def _fault_of_size(self) -> tuple[str, str] | None:
-        if self._left >= 0:
-            return None
-        message = f"data sources take more than {self._most:,} values from others by `like`"
-        return message, "write fewer of them, or raise the limit with --max-alias-nodes"
+    def report_size(self) -> None:
+        """Report in one problem all sources that take no more values, because others have taken too many."""
+        if not self._beyond:
+            return
+        name, like = self._beyond[0]
+        message = (
+            f"data sources take more than {self._most:,} values from others by `like`: "
+            f"{len(self._beyond):,} of the {counted(len(self._sources), 'source')} exceed this"
+        )
+        hint = "write fewer of them, or raise the limit with --max-alias-nodes"
+        self._problems.append(like.source.problem(like.start, like.end, message, hint, f"data.{name}.{LIKE}"))
 
     def _report(self, names: Sequence[str], like: Node, fault: tuple[str, str]) -> None:
         if self._reported.isdisjoint(names):

@@ -99,14 +99,7 @@ def run_lanes(
         leaving = Leaving(plan, len(lanes), _stays if splitting is None else splitting.left)
         watch = LaneWatch(plan, state, len(lanes))
         save = None if splitting is None else splitting.begin(plan, state, leaving, watch)
-
-        def bind(session: Session, position: int, action: Action) -> Run:
-            before = whole.program[position]
-            assert isinstance(before, Action)
-            return bind_step(
-                session, position, action, streams.draw, leaving, before.when if reads_tensors(before.when) else None
-            )
-
+        bind = partial(_bind_lanes, whole, streams, leaving)
         jump = partial(bind_jump, leaving=leaving) if parts else eager.bind_jump
         with Drawing(streams) if plan.random else nullcontext():
             others, several = _binding(plan, lanes, bind)
@@ -123,19 +116,33 @@ def run_lanes(
             for piece in run:
                 leaving.add(piece)
                 going_on()
-        weights = {name: _stack_of(parameter, len(lanes)) for name, parameter in state.parameters.items()}
-        pieces = leaving.pieces
-        return Ran(
-            [number for piece in pieces for number in _numbers(piece)],
-            [piece.step for piece in pieces for _ in _numbers(piece)],
-            [path for piece in pieces for path in _paths(piece)],
-            [iteration for piece in pieces for iteration in _iterations(piece)],
-            [_column(pieces, place, len(lanes)) for place in range(len(plan.columns))],
-            weights,
-            watch.sound_lanes().tolist(),
-            leaving.here,
-            torch.stack(leaving.masks, 1) if parts and pieces else None,
-        )
+        return _collected(plan, state, leaving, watch, parts)
+
+
+def _bind_lanes(
+    whole: Plan, streams: Streams, leaving: Leaving, session: Session, position: int, action: Action
+) -> Run:
+    """Bind a step of the plan without conditions; lanes leave by the condition that the whole plan has there."""
+    before = whole.program[position]
+    assert isinstance(before, Action)
+    when = before.when if reads_tensors(before.when) else None
+    return bind_step(session, position, action, streams.draw, leaving, when)
+
+
+def _collected(plan: Plan, state: State, leaving: Leaving, watch: LaneWatch, parts: bool) -> Ran:
+    """The rows that were collected, by column, and the weights at the end."""
+    lanes, pieces = len(leaving.here), leaving.pieces
+    return Ran(
+        numbers=[number for piece in pieces for number in _numbers(piece)],
+        steps=[piece.step for piece in pieces for _ in _numbers(piece)],
+        paths=[path for piece in pieces for path in _paths(piece)],
+        iterations=[iteration for piece in pieces for iteration in _iterations(piece)],
+        columns=[_column(pieces, place, lanes) for place in range(len(plan.columns))],
+        weights={name: _stack_of(parameter, lanes) for name, parameter in state.parameters.items()},
+        sound=watch.sound_lanes().tolist(),
+        here=leaving.here,
+        has=torch.stack(leaving.masks, 1) if parts and pieces else None,
+    )
 
 
 def _stays(lanes: Tensor, kept: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.config import models
 from runner.errors import did_you_mean
+from runner.faults import ConfigPath
 from runner.language.graph.computation import undefined_at_times
 from runner.plan.program.demand import evaluated
 from runner.plan.program.instructions import (
@@ -92,43 +93,17 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
     path = (*step.path, "train")
     optimizers = context.optimizers(argument.optimizers, (*path, "optimizer"))
     objective = context.differentiable(argument.objective, (*path, "objective"))
-    clips: list[Clip] = []
     optimized = context.optimized(optimizers)
-    if argument.clip_grad_norm is not None:
-        clips.append(context.norm_clip(argument.clip_grad_norm, (*path, "clip_grad_norm"), optimized))
-    if argument.clip_grad_value is not None:
-        clips.append(context.value_clip(argument.clip_grad_value, (*path, "clip_grad_value"), optimized))
+    clips = _clips(context, argument, path, optimized)
     if objective is None or not optimizers:
         return None
     context.objective, context.partial = objective, None
+    accumulate = _accumulate(context, argument, path)
     closure = any(context.values.optimizers[name].needs_closure for name in optimizers)
-    if closure and clips:
-        context.values.faults.add(
-            path,
-            "`lbfgs` re-evaluates within its step, and cannot clip",
-            "remove the clipping, or use another optimizer",
-        )
-    if closure and len(optimizers) > 1:
-        context.values.faults.add(
-            path, "`lbfgs` cannot share a step with other optimizers", "name it: `train: {optimizer: …}`"
-        )
-    accumulate = integer(
-        argument.accumulate, (*path, "accumulate"), context.values.environment.scalars, context.values.faults, least=1
-    )
+    if closure:
+        _check_closure(context, path, clips=bool(clips), others=len(optimizers) > 1, accumulates=accumulate != 1)
     if accumulate is not None and accumulate > MOST_MICRO_BATCHES:
-        context.values.faults.add(
-            (*path, "accumulate"),
-            f"`accumulate` is {accumulate:,}, and at most {MOST_MICRO_BATCHES:,}: a step keeps the values of each",
-            "use fewer micro-batches, and larger ones",
-        )
         return None
-    if closure and accumulate != 1:
-        context.values.faults.add(
-            (*path, "accumulate"),
-            "`lbfgs` re-evaluates within its step, and cannot accumulate",
-            "remove `accumulate`, or use another optimizer",
-            key=True,
-        )
     inputs = None
     parameters = context.values.trainable
     if argument.optimizers is not None:
@@ -137,7 +112,7 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
     context.preferred = context.batches(argument.data, (*path, "data"))
     evaluation = context.values.evaluation(objective, context.preferred, parts=(accumulate or 1) > 1)
     context.check_named(argument.data, evaluation, (*path, "data"))
-    made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
+    made = Train(evaluation, optimizers, parameters, inputs, clips, closure, accumulate or 1)
     if made.accumulate > 1:
         from runner.plan.program.pools import accumulation
 
@@ -153,6 +128,44 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
             context.loops.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"), accumulates=True)
     draws = tuple(source for source in evaluation.sources if source not in enclosing)
     return replace(made, draws=draws, draws_again=again)
+
+
+def _clips(
+    context: StepContext, argument: models.Train, path: ConfigPath, optimized: tuple[str, ...]
+) -> tuple[Clip, ...]:
+    """How a `train` step clips the gradients of the parameters that its optimizers have."""
+    clips: list[Clip] = []
+    if argument.clip_grad_norm is not None:
+        clips.append(context.norm_clip(argument.clip_grad_norm, (*path, "clip_grad_norm"), optimized))
+    if argument.clip_grad_value is not None:
+        clips.append(context.value_clip(argument.clip_grad_value, (*path, "clip_grad_value"), optimized))
+    return tuple(clips)
+
+
+def _accumulate(context: StepContext, argument: models.Train, path: ConfigPath) -> int | None:
+    """The micro-batches of a `train` step, which may be too many; None or too many after a fault."""
+    path, faults = (*path, "accumulate"), context.values.faults
+    accumulate = integer(argument.accumulate, path, context.values.environment.scalars, faults, least=1)
+    if accumulate is not None and accumulate > MOST_MICRO_BATCHES:
+        faults.add(
+            path,
+            f"`accumulate` is {accumulate:,}, and at most {MOST_MICRO_BATCHES:,}: a step keeps the values of each",
+            "use fewer micro-batches, and larger ones",
+        )
+    return accumulate
+
+
+def _check_closure(context: StepContext, path: ConfigPath, *, clips: bool, others: bool, accumulates: bool) -> None:
+    """Report what `lbfgs` cannot do, because it evaluates the objective several times in a step."""
+    faults = context.values.faults
+    if clips:
+        message = "`lbfgs` re-evaluates within its step, and cannot clip"
+        faults.add(path, message, "remove the clipping, or use another optimizer")
+    if others:
+        faults.add(path, "`lbfgs` cannot share a step with other optimizers", "name it: `train: {optimizer: …}`")
+    if accumulates:
+        message = "`lbfgs` re-evaluates within its step, and cannot accumulate"
+        faults.add((*path, "accumulate"), message, "remove `accumulate`, or use another optimizer", key=True)
 
 
 def _clip_grad_norm(context: StepContext, step: models.Step, argument: models.ClipGradNorm) -> ClipGradients:

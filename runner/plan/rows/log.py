@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner.config.record_models import Log
+from runner.config.text.units import bytes_of
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
@@ -15,6 +17,8 @@ from runner.plan.rows.matching import Named
 from runner.plan.rows.slices import leading
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan
+
+_NUMBER_AND_WORD = re.compile(r"[0-9][0-9_.]*\s*[A-Za-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,19 @@ class _Chosen:
 def plan_log(log: Log, columns: Iterable[Column], scalars: Mapping[str, Scalar], faults: Faults) -> LogPlan:
     """The plan of a log with these columns; its numbers may be expressions over scalar constants."""
     every = integer(log.every, ("log", "every"), scalars, faults, 1)
-    budget = integer(log.budget, ("log", "budget"), scalars, faults, 0)
-    return LogPlan(every or 1, tuple(columns), budget or 0)
+    return LogPlan(every or 1, tuple(columns), _budget(log.budget, scalars, faults))
+
+
+def _budget(written: int | float | str, scalars: Mapping[str, Scalar], faults: Faults) -> int:
+    """The bytes that a log may take: a number, an expression, or a size such as `2 GiB`."""
+    path = ("log", "budget")
+    value: int | float | str | None = written
+    if isinstance(written, str) and _NUMBER_AND_WORD.fullmatch(written):
+        value = bytes_of(written)
+    if value is None:
+        faults.add(path, f"`{written}` is not a size", "write a number of bytes, or a size such as 512MiB or 2GiB")
+        return 0
+    return integer(value, path, scalars, faults, 0) or 0
 
 
 def _is_stored(log: Log, column: Column) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,8 +14,6 @@ from runner.record.manifest import STATUSES
 if TYPE_CHECKING:
     from runner.plan.data.selection.cells import Cells, Kind
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_AGE = re.compile(rf"([0-9]+(?:\.[0-9]+)?)([{''.join(_SECONDS)}])")
 _EXACT = 2**53
 
 
@@ -41,9 +37,10 @@ def older_than(runs: Iterable[Recorded], age: str, now: datetime) -> list[Record
     Raises:
         UsageError: the text is no age.
     """
-    found = _AGE.fullmatch(age)
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
-    if not 0 < seconds < math.inf:
+    from runner.config.text.units import seconds_of
+
+    seconds = seconds_of(age)
+    if seconds is None:
         raise UsageError(Problem(f"--older-than is `{age}`", "write a time such as 30d, 12h, 45m or 2w"))
     return [run for run in runs if (start := _start(run)) is not None and (now - start).total_seconds() > seconds]
 

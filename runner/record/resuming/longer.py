@@ -74,12 +74,11 @@ def lengthen(
         ConfigError: the longer config is not valid.
     """
     run = open_run(resolved_run(path))
-    if run.status != "finished":
-        hint = "wait for it" if run.status == "running" else f"`steprun resume {run.path}` goes on; then let it grow"
-        raise UsageError(Problem(f"{run.path} {_STATUSES[run.status]}, and only a finished run can grow", hint))
     folders = [*(Path(folder) for folder in allowed_folders), *recorded_folders(run.manifest)]
     before = config_of(run, folders)
     after = overridden(before, overrides)
+    if run.status != "finished":
+        raise _not_finished(run, before, after)
     fitted = load_fitted(run.path, run.manifest)
     old = compile(before, allowed=folders, limits=limits, fitted=fitted)
     loop = last_loop(old.program)
@@ -148,6 +147,19 @@ def resume(
         compiling=compiling,
     )
     return open_run(directory)
+
+
+def _not_finished(run: Run, before: Config, after: Config) -> UsageError:
+    """Why a run that has not finished takes none of some overrides."""
+    then, now = config_fields(before.document), config_fields(after.document)
+    steps = {name for name in {*then, *now} if name.partition(".")[0] == "steps"}
+    others = difference(_without(then, steps), _without(now, steps))
+    status = _STATUSES[run.status]
+    if others is not None:
+        hint = "wait for it" if run.status == "running" else f"`steprun resume {run.path}` goes on with its own config"
+        return UsageError(Problem(f"{run.path} {status}, and cannot go on with another config: {others}", hint))
+    hint = "wait for it" if run.status == "running" else f"`steprun resume {run.path}` goes on; then let it grow"
+    return UsageError(Problem(f"{run.path} {status}, and only a finished run can grow", hint))
 
 
 def _grown_field(run: Run, before: Config, after: Config, loop: LastLoop) -> str:

@@ -105,6 +105,36 @@ def descent(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return w.add(leaf.grad, alpha=-0.1)
 
 
+SCALED = DESCENT.replace("(x @ w - y)", "(x @ w - y).float()").replace("steps: 20", "steps: 7") + (
+    "autocast: {dtype: float16, loss_scale: {init_scale: 8, growth_interval: 2}}\n"
+)
+
+
+def test_a_step_that_begins_anew_has_the_loss_scale_of_this_side() -> None:
+    this, other = plan_of(SCALED), plan_of(SCALED, "autocast.loss_scale.init_scale=2")
+    rows = list(lockstep(Side(this), Side(other), reinject=True))[1:]
+    scales = [8, 8, 16, 16, 32, 32, 64]  # it doubles after every two steps
+    for which, expected in (("this", scales), ("local", scales), ("other", [scale / 4 for scale in scales])):
+        assert [getattr(row, which)["loss_scale"].item() for row in rows] == expected
+
+
+def test_a_side_without_a_loss_scale_begins_a_step_anew_without_it() -> None:
+    this, other = plan_of(SCALED), plan_of(SCALED, "~autocast.loss_scale")
+    start = initial_state(this)
+    x, y = start.constants["x"], start.constants["y"]
+    for one, another in ((this, other), (other, this)):
+        rows = list(lockstep(Side(one), Side(another), reinject=True))
+        for before, row in itertools.pairwise(rows):
+            assert before.this is not None
+            assert row.local is not None
+            leaf = before.this["w"].detach().clone().requires_grad_()  # type: ignore[union-attr]
+            with torch.autocast("cpu", dtype=torch.float16):
+                loss = ((x @ leaf - y).float() ** 2).mean()
+            loss.backward()
+            assert leaf.grad is not None
+            assert torch.equal(row.local["w"], leaf.detach().add(leaf.grad, alpha=-0.1))  # a scale of 2 ** n is exact
+
+
 RULE = """{rule: {state: {m: 0}, update: "m = 0.9 * m + grad\\nparam = param - 0.1 * m"}}"""
 ACCUMULATING = """
   - repeat:

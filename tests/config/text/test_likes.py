@@ -74,10 +74,17 @@ def test_keys_that_a_file_merges_into_a_source_count_too(where: str, tmp_path: P
         load(tmp_path / "over.yaml")
 
 
-def test_many_sources_that_are_like_others_are_refused_and_not_expanded() -> None:
+def test_many_sources_that_are_like_others_are_one_problem_with_their_count() -> None:
     keys = ", ".join(f"k{number}: 1" for number in range(100))
     names = [f"s{number}" for number in range(300)]
     chain = [f"  {name}: {{like: {other}}}" for other, name in pairwise(names)]
-    text = HEAD + f"data:\n  s0: {{{keys}}}\n" + "\n".join(chain)
-    with pytest.raises(ConfigError, match=r"data sources take more than 10,000 values from others by `like`"):
-        loads(text)
+    with pytest.raises(ConfigError) as caught:
+        loads(HEAD + f"data:\n  s0: {{{keys}}}\n" + "\n".join(chain))
+    (problem,) = caught.value.problems
+    taken = [sum(201 + 3 * other for other in range(number)) for number in range(300)]  # nodes, before each source
+    first = next(number for number, nodes in enumerate(taken, 1) if nodes > 10_000)
+    assert problem.path == f"data.s{first}.like" == "data.s40.like"
+    assert problem.message == (
+        "data sources take more than 10,000 values from others by `like`: 260 of the 300 sources exceed this"
+    )
+    assert problem.hint == "write fewer of them, or raise the limit with --max-alias-nodes"

@@ -133,9 +133,8 @@ SCHEDULABLE = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "option"), SCHEDULABLE)
-def test_what_may_change_is_what_the_compiler_takes_as_a_tensor(kind: str, option: str) -> None:
+def after_a_step(kind: str) -> tuple[Parameter, dict[str, Any], dict[str, Tensor]]:
+    """A weight with its gradient, after one step of a class of torch: the options of its group, and its state."""
     weight = Parameter(torch.ones(3, 3))
     weight.grad = torch.ones(3, 3)
     used = {name: 0.5 for name in ("momentum", "weight_decay", "dampening") if (kind, name) in SCHEDULABLE}
@@ -144,6 +143,13 @@ def test_what_may_change_is_what_the_compiler_takes_as_a_tensor(kind: str, optio
     options, state = dict(optimizer.param_groups[0]), optimizer.state[weight]
     options.pop("params")
     entries = {name: torch.as_tensor(value) for name, value in state.items() if value is not None and name != STEP}
+    return weight, options, entries
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "option"), SCHEDULABLE)
+def test_what_may_change_is_what_the_compiler_takes_as_a_tensor(kind: str, option: str) -> None:
+    weight, options, entries = after_a_step(kind)
     update = torch_update(kind, options, [Changing(option, None)])
     one = torch.ones((), dtype=torch.float64)
     torch.compiler.reset()

@@ -18,6 +18,7 @@ from runner.record.rows.digest import digest_of
 from runner.record.running import run_recorded
 from tests.engine.compiled.plain import without_compiler
 from tests.engine.running import compiled, numbers, same
+from tests.record.stopping import stopped_after
 
 HEAD = """\
 engine: compile
@@ -165,18 +166,18 @@ def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(program: str, ro
     path = tmp_path / "run.yaml"
     path.write_text(MODEL + PROGRAMS[program])
     whole = runner.run(path, runs_dir=tmp_path / "whole")
-    directory = create_run_directory(tmp_path, "run", datetime.now())
-    seen: list[int] = []
-    plan = runner.compile(runner.load(path))
-    with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        run_recorded(plan, directory, see=lambda row: seen.append(row.number), stop=lambda: len(seen) >= rows)
-    resumed = resume(directory, allowed_folders=[tmp_path])
+    resumed = resume(stopped_after(rows, path, tmp_path), allowed_folders=[tmp_path])
     assert resumed.to_arrow().equals(whole.to_arrow())
 
 
 def test_what_fails_within_a_region_fails_at_its_place_after_the_rows_before_it() -> None:
-    text = """\
-engine: compile
+    check_failing_in_a_region("engine: compile\n")
+
+
+def check_failing_in_a_region(head: str) -> None:
+    text = (
+        head
+        + """\
 parameters: {w: {shape: [3], init: ones}, k: 1.0}
 constants: {index: [0, 1, 2]}
 expression: |
@@ -184,10 +185,13 @@ expression: |
 optimizer: {sgd: {lr: 0.1}}
 steps: 6
 """
+    )
+    line = 4 + head.count("\n")
     rows = runner.execute(compiled(text))
     given = [next(rows).path for _ in range(4)]
     assert given == ["start", "repeat[1].train", "repeat[2].train", "repeat[3].train"]
-    with pytest.raises(runner.RunError, match=r":5:15  .*\n.*\n.*index out of range in self \(at repeat\[4\]\.train\)"):
+    message = r"  .*\n.*\n.*index out of range in self \(at repeat\[4\]\.train\)"
+    with pytest.raises(runner.RunError, match=f":{line}:15{message}"):
         next(rows)
 
 

@@ -116,6 +116,18 @@ def test_row_groups_are_shuffled_and_the_rows_of_each() -> None:
     assert found != sorted(found)
 
 
+def test_columns_of_two_parquet_files_have_no_row_groups_in_common(folder: Path) -> None:
+    for name, size in (("one", 2), ("two", 3)):
+        table = pyarrow.table({"v": numpy.arange(12.0)})
+        pyarrow.parquet.write_table(table, folder / f"{name}.parquet", row_group_size=size)
+    expression = "expression: loss = w * (x + y).sum()"
+    head = f"{{parameters: {{w: 1.0}}, {expression}, optimizer: {{sgd: {{lr: 0}}}}, steps: {{epochs: 1}}, "
+    one = compiled(head + "data: {train: {file: one.parquet, columns: {x: v, y: v}, shuffle: true}}}", folder)
+    assert one.sources["train"].row_groups == (2, 2, 2, 2, 2, 2)
+    two = compiled(head + "data: {train: {columns: {x: one.parquet, y: two.parquet}, shuffle: true}}}", folder)
+    assert two.sources["train"].row_groups == ()
+
+
 # batches
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import numpy
@@ -15,9 +14,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 import runner
 from runner.engine.data.orders import order
 from runner.engine.steps.micro_batches import shares_of
-from runner.record.directory import create_run_directory
-from runner.record.running import run_recorded
 from tests.engine.running import compiled, rows_of, same
+from tests.record.stopping import stopped_after
 from tests.tables import over
 
 SAMPLES = 10
@@ -216,10 +214,5 @@ def test_a_short_group_at_the_end_of_a_pass_is_taken(case: str, mean: bool, tmp_
 def test_a_run_resumes_beside_a_short_group_to_the_same_bits(rows: int, folder: Path) -> None:
     path = folder / "run.yaml"
     path.write_text(PASSES.format(size=4, micro=2, drop="false", loss="(x @ w - y[:, 0]).square().mean()"))
-    plan = runner.compile(runner.load(path))
-    directory = create_run_directory(folder, "run", datetime.now())
-    seen: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        run_recorded(plan, directory, see=lambda row: seen.append(row.number), stop=lambda: len(seen) == rows)
-    resumed = runner.resume(directory, allowed_folders=[folder])
+    resumed = runner.resume(stopped_after(rows, path, folder), allowed_folders=[folder])
     assert resumed.to_arrow().equals(runner.run(path, runs_dir=folder / "whole").to_arrow())

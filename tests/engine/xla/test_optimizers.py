@@ -8,12 +8,12 @@ from torch import Tensor
 
 import runner
 from runner.plan.checks.compilable import decides
-from tests.engine.compiled.test_optimizers import OPTIONS, SCHEDULABLE, STEPS, by_hand, text_of
+from tests.engine.compiled.test_optimizers import OPTIONS, SCHEDULABLE, STEPS, after_a_step, by_hand, text_of
 from tests.engine.running import compiled, numbers
 
 pytest.importorskip("jax")
 
-from runner.engine.compiled.updates import STEP, Changing, torch_update
+from runner.engine.compiled.updates import Changing, torch_update
 from runner.engine.xla import translated
 from runner.language.xla.operators import translate
 from runner.language.xla.tracing import trace
@@ -41,14 +41,8 @@ def test_optimizers_agree_with_torch(scheduled: bool, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "option"), [each for each in SCHEDULABLE if not decides(each[0].lower(), each[1])])
 def test_an_option_that_changes_is_traced_and_translated(kind: str, option: str) -> None:
-    weight = torch.nn.Parameter(torch.ones(3, 3))
-    weight.grad = torch.ones(3, 3)
-    used = {name: 0.5 for name in ("momentum", "weight_decay", "dampening") if (kind, name) in SCHEDULABLE}
-    optimizer = getattr(torch.optim, kind)([weight], **used)
-    optimizer.step()
-    options, state = dict(optimizer.param_groups[0]), optimizer.state[weight]
-    options.pop("params")
-    entries = {name: torch.as_tensor(value) for name, value in state.items() if value is not None and name != STEP}
+    weight, options, entries = after_a_step(kind)
+    assert weight.grad is not None
     update = torch_update(kind, options, [Changing(option, None)])
     one = torch.ones((), dtype=torch.float64)
 

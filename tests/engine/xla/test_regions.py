@@ -18,8 +18,9 @@ from runner.engine import eager, initial_state
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
-from tests.engine.compiled.test_regions import HEAD, MEASURED, MODEL, PROGRAMS
+from tests.engine.compiled.test_regions import HEAD, MEASURED, MODEL, PROGRAMS, check_failing_in_a_region
 from tests.engine.running import compiled, numbers, same
+from tests.record.stopping import stopped_after
 
 jax = pytest.importorskip("jax")
 
@@ -106,12 +107,7 @@ def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(rows: int, tmp_p
     path = tmp_path / "run.yaml"
     path.write_text(NETWORK + PROGRAMS["for_each"])
     whole = runner.run(path, runs_dir=tmp_path / "whole")
-    directory = create_run_directory(tmp_path, "run", datetime.now())
-    seen: list[int] = []
-    plan = runner.compile(runner.load(path))
-    with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        run_recorded(plan, directory, see=lambda row: seen.append(row.last.number), stop=lambda: max(seen) >= rows)
-    resumed = resume(directory, allowed_folders=[tmp_path])
+    resumed = resume(stopped_after(rows, path, tmp_path), allowed_folders=[tmp_path])
     assert resumed.to_arrow().equals(whole.to_arrow())
 
 
@@ -135,21 +131,7 @@ def test_rows_that_are_recorded_together_are_those_that_are_recorded_one_by_one(
 
 def test_what_fails_within_a_region_fails_at_its_place_after_the_rows_before_it() -> None:
     """XLA takes the nearest row of a table where torch has an error."""
-    text = """\
-engine: xla
-on_nonfinite: ignore
-parameters: {w: {shape: [3], init: ones}, k: 1.0}
-constants: {index: [0, 1, 2]}
-expression: |
-  loss = (w * embedding(index.where(k > 0.75, index + 7), w[:, None])[:, 0]).sum() + k
-optimizer: {sgd: {lr: 0.1}}
-steps: 6
-"""
-    rows = runner.execute(compiled(text))
-    given = [next(rows).path for _ in range(4)]
-    assert given == ["start", "repeat[1].train", "repeat[2].train", "repeat[3].train"]
-    with pytest.raises(runner.RunError, match=r":6:15  .*\n.*\n.*index out of range in self \(at repeat\[4\]\.train\)"):
-        next(rows)
+    check_failing_in_a_region("engine: xla\non_nonfinite: ignore\n")
 
 
 def test_what_is_not_finite_is_told_as_the_eager_engine_tells_it() -> None:

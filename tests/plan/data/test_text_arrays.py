@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from sklearn.preprocessing import LabelEncoder, OneHotEncoder
 
 import runner
@@ -96,6 +97,13 @@ def test_an_array_of_text_selects_rows_and_fits_to_them(tmp_path: Path) -> None:
     rows_of(f"{SEEN}data: {{train: {{{folded}, classes: {{y: sorted}}}}}}\n", tmp_path)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_last_character_of_unicode_is_text_in_either_byte_order(order: str, tmp_path: Path) -> None:
+    names = [chr(0x10FFFF), "a", chr(0x10000)]
+    numpy.save(tmp_path / "names.npy", numpy.array(names).astype(f"{order}U1"))
+    assert read_classes(tmp_path / "names.npy", ("a", chr(0x10000), chr(0x10FFFF))).tolist() == [2, 0, 1]
+
+
 def test_hostile_arrays_of_text_are_refused(tmp_path: Path) -> None:
     def fault(name: str) -> str:
         with pytest.raises(FileFault, match=r".") as caught:
@@ -122,7 +130,7 @@ def test_hostile_arrays_of_text_are_refused(tmp_path: Path) -> None:
             array_words(ArrayFile(tmp_path / "zero.npy", None, None))
 
 
-def read_classes(path: Path) -> None:
-    array = ArrayFile(path, None, None, Reading(conversions=(("y", Conversion(("a",))),)))
+def read_classes(path: Path, classes: tuple[str, ...] = ("a",)) -> torch.Tensor:
+    array = ArrayFile(path, None, None, Reading(conversions=(("y", Conversion(classes)),)))
     describe(array)
-    read(array)
+    return read(array)

@@ -54,6 +54,7 @@ EXPECTED = [
     ("train.x.std(0, False)", WIDE.std(0)),
     ("train.x.std(0, correction=0)", WIDE.std(0)),
     ("train.x.std(0, correction=2, keepdim=True)", WIDE.std(0, ddof=2, keepdims=True)),
+    ("train.x.std(0, correction=None)", WIDE.std(0, ddof=1)),
     ("train.x.std(False)", WIDE.std()),
     ("train.x.std(unbiased=False)", WIDE.std()),
     ("train.x.var(0, True, True)", WIDE.var(0, ddof=1, keepdims=True)),

@@ -28,6 +28,7 @@ from runner.record.rows.storage import stored_column
 from runner.record.running import run_recorded
 from tests.record.building import bits, rows_of, run_directory
 from tests.record.rows.test_arrow import DTYPES, through_parquet
+from tests.record.stopping import stopped_after
 from tests.record.test_reading import CONFIG, DESCRIPTION, recorded
 from tests.tables import over
 
@@ -248,11 +249,7 @@ def test_a_run_that_goes_on_ends_in_the_same_log(tmp_path: Path, kept: Kept) -> 
     (tmp_path / "m.yaml").write_text(MODEL)
     overrides = [f"log.tensors={kept}"]
     whole = runner.run(tmp_path / "m.yaml", overrides, runs_dir=tmp_path / "whole")
-    plan = runner.compile(runner.load(tmp_path / "m.yaml", overrides))
-    folder = create_run_directory(tmp_path / "parts", "m", pandas.Timestamp(0).to_pydatetime())
-    seen: list[Row] = []
-    with pytest.raises(KeyboardInterrupt):
-        run_recorded(plan, folder, see=seen.append, stop=lambda: len(seen) == 3)
+    folder = stopped_after(3, tmp_path / "m.yaml", tmp_path / "parts", overrides)
     assert resume(folder).to_arrow().equals(whole.to_arrow())
 
 
