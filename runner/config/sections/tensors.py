@@ -131,7 +131,7 @@ def _init(written: Any, path: Path, scalars: frozenset[str], faults: Faults) -> 
             hint = did_you_mean(
                 written,
                 [*initialisers(), *scalars],
-                "`steprun schema` lists the initialisers; an expression is `{expression: …}`",
+                "`steprun ops` lists the initialisers; an expression is `{expression: …}`",
             )
             faults.add(path, f"there is no initialiser or scalar constant `{written}`", hint)
         elif not written.strip():
