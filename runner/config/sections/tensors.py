@@ -93,6 +93,8 @@ def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, n
         within = {"init": path, "shape": path}
     else:
         hint = "write it as `{init: …}`" if isinstance(written, str | bool) else _SAY_INIT
+        if isinstance(written, str) and _CALL.fullmatch(written.strip()):
+            hint = f'write it as `{{init: {{expression: "{written.strip()}"}}}}`'
         faults.add(
             path,
             f"expected a number, a list or a mapping for {noun}, found {describe(written)}",
