@@ -128,3 +128,12 @@ def test_a_sampler_refuses_what_it_would_ignore(key: str, tmp_path: Path) -> Non
     assert shown.code == 2
     assert f"a sampler cannot obey `{name}`\n      = remove it, or leave --sampler out" in shown.err
     assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_sampler_with_values_on_the_command_line_says_where_it_draws_from(tmp_path: Path) -> None:
+    shown = steprun("sweep", written(tmp_path, ""), "rate=0.1,0.2", "--sampler", "tpe", cwd=tmp_path)
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err == (
+        "steprun\n      `rate` has several values, and a sampler chooses the values of `random` alone\n"
+        "      = write `sweep: {random: {samples: 8, draw: {rate: {uniform: [0, 1]}}}}` in the config\n"
+    )
