@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from runner.config.document import Document
+from runner.config.text.nodes import ScalarNode
 from runner.errors import ConfigError, Problem
 from runner.language.text.faults import LanguageError
+from runner.language.text.syntax import SIDE_BY_SIDE
 
 ConfigPath = tuple[str | int, ...]
 
@@ -93,7 +95,16 @@ def place(document: Document, path: ConfigPath, error: LanguageError, *, key: bo
     if error.origin is not None:
         assert isinstance(error.origin, tuple)
         path, key = error.origin, isinstance(error.origin, KeyPath)
-    return document.problem(path, error.message, error.hint, at=error.place.as_tuple(), key=key)
+    hint = _joined_lines(document, path) if error.message == SIDE_BY_SIDE else None
+    return document.problem(path, error.message, hint or error.hint, at=error.place.as_tuple(), key=key)
+
+
+def _joined_lines(document: Document, path: ConfigPath) -> str | None:
+    """Returns a hint for statements on several lines without `|`, which YAML joins into one line."""
+    node = document.node(path)
+    if not isinstance(node, ScalarNode) or node.style or "\n" not in node.source.text[node.start : node.end]:
+        return None
+    return f"write `{path[-1]}: |`: without `|`, YAML joins the lines into one"
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

@@ -103,6 +103,9 @@ def misspelled_command(arguments: Sequence[str], commands: Collection[str]) -> U
         return None
     meant = nearest(name, commands)
     hint = f"did you mean the command `{meant}`?" if meant else "commands are " + ", ".join(sorted(commands))
+    config = next((each for each in (f"{name}.yaml", f"{name}.yml") if Path(each).is_file()), None)
+    if config is not None:
+        hint = f"did you mean `{config}`?"
     if name in ("help", "version"):
         hint = f"write `steprun --{name}`"
     return UsageError(Problem(f"there is no command and no file `{name}`", hint))

@@ -109,6 +109,13 @@ def check_expression(value: object) -> str:
     return _not_empty(value, "an expression")
 
 
+def check_statements(value: object) -> str:
+    """Accepts an expression of statements, one a line."""
+    if isinstance(value, list | dict):
+        raise expected("an expression", value, "write `|` after the key, and one statement on each line below")
+    return check_expression(value)
+
+
 def check_assigned(value: object) -> int | float | bool | str:
     if not isinstance(value, int | float | bool | str):
         raise expected("an expression or a number", value, "write text, such as `2 * x`")
@@ -313,6 +320,7 @@ if TYPE_CHECKING:
     Rate = str
     TextOrNull = str | None
     Expression = str
+    Statements = str
     Assigned = int | float | bool | str
     Gradient = int | float | str
     Share = tuple[int | float | str, int | float | str]
@@ -342,6 +350,7 @@ else:
     Rate = _kind(check_rate, {"type": "string", "pattern": r"\S"})
     TextOrNull = _kind(check_text_or_null, {"type": ["string", "null"]})
     Expression = _kind(check_expression, {"type": ["string", "number"]})
+    Statements = _kind(check_statements, {"type": ["string", "number"]})
     Assigned = _kind(check_assigned, {"type": ["string", "number", "boolean"]})
     Gradient = _kind(check_gradient, _NUMBER_SCHEMA)
     Share = _kind(check_share, {"type": "array", "items": _NUMBER_SCHEMA, "minItems": 2, "maxItems": 2})

@@ -24,6 +24,7 @@ from runner.config.fields import (
     Result,
     RunName,
     Seed,
+    Statements,
     Text,
     TextOrNull,
 )
@@ -108,7 +109,7 @@ class RuleDeclaration(Frozen):
         default_factory=dict,
         description="Initial value of each state that the rule keeps: a number, or an expression over `param`.",
     )
-    update: Expression = Field(
+    update: Statements = Field(
         description="Statements that assign `param`. They read it, `grad`, the step count `t`, state and constants."
     )
 
@@ -385,10 +386,10 @@ class Config(Documented):
     )
     from_run: FromRun | None = optional("A recorded run, or a weights file, whose weights the parameters start from.")
     data: dict[str, DataDeclaration] = Field(default_factory=dict, description="Sources of batches by name.")
-    functions: dict[str, Expression] = Field(
+    functions: dict[str, Statements] = Field(
         default_factory=dict, description="Functions: `name(arguments)` and the body of each."
     )
-    expression: Expression = Field(description="Statements, one a line; the value of the last one is the objective.")
+    expression: Statements = Field(description="Statements, one a line; the value of the last one is the objective.")
     objectives: dict[str, ObjectiveDeclaration] = Field(
         default_factory=dict,
         description="Objectives by name, each one sum over samples divided by another. The first is the default.",

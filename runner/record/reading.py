@@ -21,6 +21,7 @@ from runner.config.files.run_paths import (
     is_run,
     resolved_run,
     resolved_sweep,
+    runs_in,
 )
 from runner.config.files.safe_files import Folder
 from runner.engine.rows import Row
@@ -77,8 +78,21 @@ def _not_a_run(directory: Path) -> Problem:
     if directory.name == LATEST and directory.parent.is_dir():
         return Problem(f"there is no run in {directory.parent}", hint=lists)
     if not directory.is_dir():
-        return Problem(f"there is no folder {directory}", hint=_nearest_folder(directory) or lists)
+        return Problem(f"there is no folder {directory}", hint=_meant(directory) or _nearest_folder(directory) or lists)
     return Problem(f"{directory} is not a run directory: it has no {MANIFEST_FILE}", hint=lists)
+
+
+_RUNS = Path("runs")
+"""Where commands record runs by default."""
+
+
+def _meant(directory: Path) -> str | None:
+    """The newest run of a name alone, `linear`, or of a misspelt `latest`."""
+    if runs_in(_RUNS / directory) and not directory.is_absolute():
+        return f"did you mean `{_RUNS / directory / LATEST}`?"
+    if nearest(directory.name, [LATEST]) and runs_in(directory.parent):
+        return f"did you mean `{directory.parent / LATEST}`?"
+    return None
 
 
 def _nearest_folder(directory: Path) -> str | None:

@@ -88,6 +88,7 @@ def test_a_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
         ("inner/smal.yaml", "there is no file inner/smal.yaml", "did you mean `inner/small.yaml`?"),
         ("help", "there is no command and no file `help`", "write `steprun --help`"),
         ("version", "there is no command and no file `version`", "write `steprun --version`"),
+        ("linear", "there is no command and no file `linear`", "did you mean `linear.yaml`?"),
         ("x.yaml w = 3", "`w = 3` has spaces", "write `w=3`"),
         ("x.yaml w =3", "`w =3` has spaces", "write `w=3`"),
         ("x.yaml w= 3", "`w= 3` has spaces", "write `w=3`"),

@@ -206,3 +206,23 @@ def test_a_file_is_passed_over_as_often_with_many_columns_as_with_few(
     (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
     called(str(tmp_path / "a.csv"))
     assert 0 < len(opened) < 10
+
+
+def test_a_block_leaves_out_row_numbers_and_names_many_columns_by_a_glob(tmp_path: Path) -> None:
+    values = numpy.arange(8.0)
+    few = pandas.DataFrame({"id": range(1, 9), "count": range(8), "mass": values, "kind": list("abababab")})
+    few.to_csv(tmp_path / "few.csv", index=False)
+    assert "    columns: {x: [count, mass], y: kind}\n" in called(str(tmp_path / "few.csv"))
+    few.drop(columns="id").assign(count=[0, 2, 4, 6, 1, 3, 5, 9]).to_csv(tmp_path / "other.csv", index=False)
+    assert "    columns: {x: [count, mass], y: kind}\n" in called(str(tmp_path / "other.csv"))
+    many = pandas.DataFrame({**{f"px_{number}": values for number in range(21)}, "kind": list("abababab")})
+    many.to_parquet(tmp_path / "many.parquet")
+    block = called(str(tmp_path / "many.parquet")).partition("data:\n")[2]
+    assert block.startswith(
+        "  train:\n    file: " + str(tmp_path / "many.parquet") + '\n    columns: {x: ["*"], y: kind}\n'
+    )
+    config = (
+        f"data:\n{block}parameters: {{w: {{shape: [21, 2], init: zeros}}}}\n"
+        "expression: cross_entropy(x @ w, y)\nsteps: [train]\noptimizer: {sgd: {}}\n"
+    )
+    assert runner.compile(runner.loads(config, base=str(tmp_path))).sources["train"].samples == 8

@@ -63,6 +63,7 @@ def test_several_curves_have_a_letter_each(folder: Path) -> None:
     ("arguments", "message"),
     [
         (["runs/descent", "los"], "`los` matches no column\n      = did you mean `loss`?\n"),
+        (["descent"], "there is no folder descent\n      = did you mean `runs/descent/latest`?\n"),
         (["runs/other"], "there is no folder runs/other\n      = `steprun runs` lists the recorded runs\n"),
     ],
 )

@@ -115,6 +115,15 @@ def test_a_name_that_is_no_point_is_refused(
     assert found == Outcome(2, "", f"steprun\n      {message.format(path)}\n{told}")
 
 
+def test_a_point_without_best_weights_says_how_it_becomes_a_run(folder: Path) -> None:
+    told = points(folder, "apply", "SWEEP#1", "--values", "y", "--to", "-", "--at", "best").err.splitlines()
+    name = path_of(folder).removeprefix("sweeps/")
+    assert told[-2:] == [
+        f"      {name}#1 has no checkpoint `best`",
+        "      = a point keeps its last weights alone; `steprun run SWEEP#1` records it as a run",
+    ]
+
+
 @pytest.mark.parametrize("words", ["--columns loss", "--rows full", "--checkpoint-every 2", "--allow-changed-data"])
 def test_options_of_a_run_are_refused_for_a_sweep(words: str, folder: Path) -> None:
     found = points(folder, "resume", "SWEEP", *words.split())

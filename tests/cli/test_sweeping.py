@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.commands import Outcome, steprun
 from tests.sweep.configs import HEAD, written
 from tests.tables import over
@@ -29,6 +31,23 @@ def test_an_argument_is_an_axis_of_these_values(argument: str, path: str, values
     shown = points(tmp_path, argument)
     assert (shown.code, shown.err) == (0, "")
     assert [point[path] for point in json.loads(shown.out)] == values
+
+
+@pytest.mark.slow
+def test_a_sweep_without_objective_averages_a_column_that_is_named(tmp_path: Path) -> None:
+    config = written(tmp_path, "", "parameters: {w: 1.0}\nconstants: {a: 1, b: 1}\nexpression: loss = a * b * w\n")
+    done = steprun("sweep", config, "a=1,-2", "b=1,3", "--quiet", cwd=tmp_path)
+    results = ("results", done.out.strip(), "--group-by", "a")
+    means = {"1": "2", "-2": "-4"}  # of a * b, for b = 1 and 3
+    for by, order in (("loss", ["-2", "1"]), ("-loss", ["1", "-2"]), ("loss.max", ["-2", "1"])):
+        shown = steprun(*results, "--by", by, cwd=tmp_path)
+        assert [line.split()[:2] for line in shown.out.splitlines()[1:]] == [[a, means[a]] for a in order], by
+    without = steprun(*results, cwd=tmp_path)
+    assert (without.code, without.out) == (2, "")
+    assert without.err == (
+        "steprun\n      the sweep has no objective to average\n"
+        "      = name a column to average with --by, such as `--by loss`\n"
+    )
 
 
 def test_one_value_is_an_override_of_all_points(tmp_path: Path) -> None:
@@ -117,3 +136,12 @@ def test_a_sampler_refuses_what_it_would_ignore(key: str, tmp_path: Path) -> Non
     assert shown.code == 2
     assert f"a sampler cannot obey `{name}`\n      = remove it, or leave --sampler out" in shown.err
     assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_sampler_with_values_on_the_command_line_says_where_it_draws_from(tmp_path: Path) -> None:
+    shown = steprun("sweep", written(tmp_path, ""), "rate=0.1,0.2", "--sampler", "tpe", cwd=tmp_path)
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err == (
+        "steprun\n      `rate` has several values, and a sampler chooses the values of `random` alone\n"
+        "      = write `sweep: {random: {samples: 8, draw: {rate: {uniform: [0, 1]}}}}` in the config\n"
+    )

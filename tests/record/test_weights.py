@@ -237,6 +237,7 @@ def test_a_path_that_is_almost_that_of_a_run_is_corrected(tmp_path: Path) -> Non
         (tmp_path / "runs/soem", f"did you mean `{tmp_path / 'runs/some'}`?"),
         (tmp_path / "runs/soem/latest", f"did you mean `{tmp_path / 'runs/some/latest'}`?"),
         (directory.with_name("20261129-120001-ffff"), "`steprun runs` lists the recorded runs"),
+        (tmp_path / "runs/some/lates", f"did you mean `{tmp_path / 'runs/some/latest'}`?"),
         (tmp_path / "nowhere/at/all", "`steprun runs` lists the recorded runs"),
         (config, f"{config} is a file, not a run directory\n      = `steprun {config}` records a run of it"),
     ):

@@ -220,6 +220,8 @@ def test_two_processes_cannot_run_one_sweep(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is not a sweep directory: cannot read sweep.json: No such file"):
         open_sweep(tmp_path)
+    with pytest.raises(UsageError, match=r"there is no folder .*/absent\n.*`steprun runs` lists .* and sweeps"):
+        open_sweep(tmp_path / "absent")
     (tmp_path / "sweep.json").write_text(json.dumps({"status": "finished", "points": -1}))
     with pytest.raises(UsageError, match=r"is not the manifest of a sweep: it has no `command`"):
         open_sweep(tmp_path)

@@ -20,6 +20,8 @@ from runner.text import counted
 
 _BATCH = 32
 _MOST_CLASSES = 100
+_MOST_NAMES = 20
+"""The most columns that a block names one by one, if it takes all of the file."""
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_]*(?:[./\-]+[A-Za-z0-9_]+)*")
 _WORDS = ("true", "false", "null", "nan", "inf")
 
@@ -36,7 +38,7 @@ def register(application: typer.Typer) -> None:
 def data(file: FilePath, as_json: Json = False) -> None:
     """Show what a data file holds: columns, kinds, missing values and ranges. Prints a `data:` block to paste.
 
-    The block is a proposal: its target is the last column.
+    The block is a proposal: its target is the last column, and it leaves out a first one that numbers the rows.
     """
     from runner.plan.data.reading.summary import summarise
     from runner.plan.data.sandbox import FileFault
@@ -105,11 +107,15 @@ def _block(found: Mapping[str, Any], columns: list[dict[str, Any]], arrays: list
     keys: dict[str, Any] = {"file": file}
     usable = [column for column in columns if _usable(column)]
     usable = [column for column in usable if column["name"]]  # a column without a name is often a row number
+    if len(usable) > 2 and usable[0] is columns[0] and _numbers_rows(columns[0], rows):
+        del usable[0]
     target = usable[-1] if len(usable) > 1 and not usable[-1]["missing"] else None
     features = [column for column in usable if column is not target]
     if len({column["kind"] == "booleans" for column in features}) > 1:
         features = [column for column in features if column["kind"] != "booleans"]
-    keys["columns"] = {"x": [column["name"] for column in features] or ["*"]}
+    names = [column["name"] for column in features]
+    whole = len(features) > _MOST_NAMES and len(features) == len(columns) - (target is not None)
+    keys["columns"] = {"x": ["*"] if whole or not names else names}
     if target is not None:
         keys["columns"]["y"] = target["name"]
     keys |= found["dialect"]
@@ -130,6 +136,12 @@ def _block(found: Mapping[str, Any], columns: list[dict[str, Any]], arrays: list
 
 def _source(keys: Mapping[str, Any]) -> str:
     return "data:\n  train:\n" + "\n".join(f"    {key}: {_flow(value)}" for key, value in keys.items())
+
+
+def _numbers_rows(column: Mapping[str, Any], rows: int) -> bool:
+    """Whether whole numbers from 0 or 1 span as many values as there are rows."""
+    first, last = column["least"], column["largest"]
+    return column["kind"] == "integers" and not column["missing"] and first in (0, 1) and last == first + rows - 1
 
 
 def _usable(column: Mapping[str, Any]) -> bool:

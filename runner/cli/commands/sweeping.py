@@ -284,7 +284,10 @@ def _check_lanes(lanes: str | None) -> None:
 
 def _check_no_axes(axes: dict[str, list[object]], dry_run: bool) -> None:
     if axes:
-        raise UsageError(f"`{next(iter(axes))}` has several values, and a sampler chooses the values of `random` alone")
+        axis = next(iter(axes))
+        message = f"`{axis}` has several values, and a sampler chooses the values of `random` alone"
+        hint = f"write `sweep: {{random: {{samples: 8, draw: {{{axis}: {{uniform: [0, 1]}}}}}}}}` in the config"
+        raise UsageError(Problem(message, hint))
     if dry_run:
         raise UsageError("the points of a sampler depend on results; leave --dry-run out")
 

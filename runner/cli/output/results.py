@@ -38,8 +38,10 @@ def print_results(
     smaller = objective is None or objective.minimize
     ranks: Mapping[int, int] = {}
     if group_by is not None:
-        table = _grouped(table, sweep.axes, group_by)
-        by = by or "mean"
+        column = _column(by.removeprefix("-"), table) if by is not None else None
+        table = _grouped(table, sweep.axes, group_by, column)
+        if by is None or column is not None:
+            by, smaller = "-mean" if by and by.startswith("-") else "mean", smaller or column is not None
     elif by is None and (groups := groups_of(table, sweep.axes, objective)) is not None:
         table, ranks = groups.added_to(table), groups.ranks()
     by = by or ("objective" if "objective" in table.column_names else None)
@@ -106,20 +108,26 @@ def _sorted(table: pyarrow.Table, by: str | None, smaller: bool) -> list[dict[st
     return [*there, *(row for row in rows if key(row)[0])]
 
 
-def _grouped(table: pyarrow.Table, axes: Sequence[str], names: Sequence[str]) -> pyarrow.Table:
-    """The mean and the sample standard deviation of the objective for each value of some axes."""
+def _column(name: str, table: pyarrow.Table) -> str | None:
+    """The column of results, such as `loss.last`, that a name means; None if it means an axis or something else."""
+    found = next((each for each in (name, f"{name}.last") if each in table.column_names), "")
+    return found if found.endswith((".last", ".min", ".max")) else None
+
+
+def _grouped(table: pyarrow.Table, axes: Sequence[str], names: Sequence[str], column: str | None) -> pyarrow.Table:
+    """The mean and the sample standard deviation of a column, or of the objective, for each value of some axes."""
     import pyarrow
 
     from runner.sweep.choosing.objective import mean_of
 
-    if "objective" not in table.column_names:
-        raise UsageError(
-            Problem("the sweep has no objective to average", "write `sweep: {objective: {minimize: loss}}`")
-        )
+    column = column or "objective"
+    if column not in table.column_names:
+        hint = "name a column to average with --by, such as `--by loss`"
+        raise UsageError(Problem("the sweep has no objective to average", hint))
     paths = [_axis(name.strip(), axes) for name in names]
     groups: dict[tuple[Any, ...], list[float | None]] = {}
     for row in table.to_pylist():
-        groups.setdefault(tuple(row[path] for path in paths), []).append(row["objective"])
+        groups.setdefault(tuple(row[path] for path in paths), []).append(row[column])
     columns: dict[str, list[Any]] = {path: [key[place] for key in groups] for place, path in enumerate(paths)}
     columns |= {"mean": [], "deviation": [], "points": []}
     for values in groups.values():

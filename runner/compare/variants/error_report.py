@@ -67,7 +67,8 @@ def _rows_table(table: ErrorTable, width: int) -> Iterator[str]:
         yield _GAP.join([start, *(columns[name][number] for name in shown)]).rstrip()
     left_out = len(table.trends) - len(shown)
     if left_out:
-        yield f"{_GAP}and {counted(left_out, 'more tensor')} that do not fit on the screen"
+        do = "does" if left_out == 1 else "do"
+        yield f"{_GAP}and {counted(left_out, 'more tensor')} that {do} not fit on the screen"
 
 
 def _column(table: ErrorTable, name: str) -> list[str]:

@@ -123,6 +123,8 @@ def description_of(model: type[Frozen], key: str) -> str:
 
 def accepted_names(names: Iterable[str], wrong: str) -> str:
     """Returns a hint that lists the accepted names, and suggests the one nearest to `wrong`."""
+    if wrong[:1].isdigit():
+        return "the `,` before it ends an entry: write a point in a number, and a list in `[…]`"
     names = list(names)
     found = nearest(wrong, names)
     shown = f"it takes {listing(names)}" if names else "it takes none"

@@ -21,7 +21,8 @@ def read_metrics(written: Any, faults: Faults) -> dict[str, str | MetricDeclarat
     if written is None:
         return {}
     if not isinstance(written, dict):
-        faults.add(("metrics",), f"expected a mapping of names to metrics, found {describe(written)}", _EXAMPLE)
+        example = 'write `metrics: {accuracy: "accuracy(scores, y)"}`'
+        faults.add(("metrics",), f"expected a mapping of names to metrics, found {describe(written)}", example)
         return {}
     found = {name: _metric(metric, ("metrics", name), faults) for name, metric in written.items()}
     return {name: metric for name, metric in found.items() if metric is not None}

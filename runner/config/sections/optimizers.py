@@ -120,6 +120,18 @@ def _kind(written: dict[str, Any], path: Path, faults: Faults) -> str | None:
                 faults.add((*path, key), *_unknown_key(key, known[0]), key=True)
     else:
         hint = "remove one, or name several under `optimizers`"
+        named = next(
+            (value for key in kinds if isinstance(value := written[key], str) and value.lower() in optimizers()), None
+        )
+        if not known and named is not None:
+            within = ", ".join(f"{key}: …" for key in kinds if written[key] != named)
+            faults.add(
+                path,
+                "the name of an optimizer is a key here, not a value",
+                f"write `{{{named.lower()}: {{{within}}}}}`",
+                key=True,
+            )
+            return None
         faults.add(
             (*path, kinds[1]), f"`{kinds[0]}` and `{kinds[1]}`: only one optimizer is allowed here", hint, key=True
         )
@@ -144,6 +156,8 @@ def _table(kind: str, path: Path, faults: Faults) -> Optimizer | None:
         lower = kind.lower()
         others = f"optimizers are {', '.join([*optimizers(), RULE])}"
         hint = f"write `{lower}`: names are lower case" if lower in optimizers() else None
+        if any(part.name == kind for part in optimizers()["sgd"].arguments):
+            hint = f"`{kind}` is an argument: write `{{sgd: {{{kind}: …}}}}`, or `optimizer.sgd.{kind}=…`"
         faults.add(
             (*path, kind), message, hint or did_you_mean(kind, [*optimizers(), RULE, *SIDE_KEYS], others), key=True
         )

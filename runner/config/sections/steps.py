@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +69,10 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
         hint = f"write `[{word}]`" if word == written else "put a space after `-`"
         faults.add(path, f"expected a list of steps or a count, found the text `{written}`", hint)
         return ()
+    if isinstance(written, str) and (words := _words_of_steps(written, scalars)):
+        hint = f"write `steps: [{', '.join(words)}]`"
+        faults.add(path, f"expected a list of steps or a count, found the text `{written}`", hint)
+        return ()
     if not isinstance(written, list):
         try:
             times = check_number(written)
@@ -122,6 +127,12 @@ def _epochs(written: dict[str, Any], path: Path, faults: Faults) -> tuple[Step, 
     if short.patience is not None:
         steps.append(step("patience", Patience(on=short.evaluate, evaluations=short.patience)))
     return (step("repeat", Repeat(times=short.epochs, steps=tuple(steps))),)
+
+
+def _words_of_steps(written: str, scalars: frozenset[str]) -> list[str]:
+    """Returns the names of steps that a text lists, such as `backward, step`; none if it may be a count."""
+    words = re.findall(r"[^\s,;-]+", written)
+    return words if len(words) > 1 and all(word in STEP_MODELS.keys() - scalars for word in words) else []
 
 
 def _steps(written: list[Any], path: Path, loops: int, faults: Faults) -> tuple[Step, ...]:
@@ -184,13 +195,23 @@ def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | Non
 def _unknown(key: str, known: list[str]) -> tuple[str, str | None]:
     """Returns the message and hint for an unknown key of a step that has the step keys `known`."""
     if not known:
-        return f"there is no step `{key}`", did_you_mean(key, STEP_MODELS, f"steps are {', '.join(STEP_MODELS)}")
+        return f"there is no step `{key}`", _step_instead(key)
     kind = known[0]
     if kind in STEP_MODELS and key in keys_of(STEP_MODELS[kind]):
         return f"`{key}` belongs inside `{kind}`, not next to it", f"indent it, to put it inside `{kind}`"
     hint = f"allowed next to `{kind}`: every, when"
     meant = did_you_mean(key, SIDE_KEYS)
     return f"a step has no key `{key}`", f"{hint}; {meant}" if meant else hint
+
+
+def _step_instead(key: str) -> str | None:
+    """Returns a hint for a key that is no step: `loss.backward()` and `for 10` are habits from Python."""
+    if re.match(r"(for|while|loop)\b", key):
+        return f"write `{_EXAMPLES['repeat']}`"
+    called = re.fullmatch(r"(?:\w+\.)*(\w+)\(.*\)", key)
+    if called and called[1] in STEP_MODELS:
+        return f"write `{called[1]}`"
+    return did_you_mean(key, STEP_MODELS, f"steps are {', '.join(STEP_MODELS)}")
 
 
 def _argument(kind: str, written: Any, path: Path, loops: int, faults: Faults) -> Frozen | None:

@@ -93,6 +93,8 @@ def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, n
         within = {"init": path, "shape": path}
     else:
         hint = "write it as `{init: …}`" if isinstance(written, str | bool) else _SAY_INIT
+        if isinstance(written, str) and _CALL.fullmatch(written.strip()):
+            hint = f'write it as `{{init: {{expression: "{written.strip()}"}}}}`'
         faults.add(
             path,
             f"expected a number, a list or a mapping for {noun}, found {describe(written)}",
@@ -131,7 +133,7 @@ def _init(written: Any, path: Path, scalars: frozenset[str], faults: Faults) -> 
             hint = did_you_mean(
                 written,
                 [*initialisers(), *scalars],
-                "`steprun schema` lists the initialisers; an expression is `{expression: …}`",
+                "`steprun ops` lists the initialisers; an expression is `{expression: …}`",
             )
             faults.add(path, f"there is no initialiser or scalar constant `{written}`", hint)
         elif not written.strip():

@@ -105,6 +105,9 @@ def _second_colon(fault: _Fault) -> Problem:
     elif key:
         message = f"a second `: ` in the value of `{key[1]}`"
     else:
+        ended = _ended_block(fault)
+        if ended is not None:
+            return ended
         message = "a `: ` where no key can be: the line is indented as part of the value above it"
         return fault.here(message, "indent it like the key above, or " + QUOTE_OR_BLOCK)
     return fault.here(message, QUOTE_OR_BLOCK)
@@ -169,19 +172,67 @@ def _no_key(fault: _Fault) -> Problem:
     if not before.strip():
         if fault.source.text.startswith("- ", fault.at):
             message = "a list item where a key of the mapping should be"
-        else:
-            message = "this line's indentation matches no line above"
-        return fault.here(message, "indent it like the lines that it belongs to")
+            return fault.here(message, "indent it like the lines that it belongs to")
+        message = "this line's indentation matches no line above"
+        return _ended_block(fault) or fault.here(message, "indent it like the lines that it belongs to")
+    colon = re.match(r"\s*(?:- +)*[^\s:\"'\[{]+(:(?=[\[{])|：)", before)
+    if colon:
+        return _tight_colon(fault, start + colon.start(1))
+    if re.search(r"[\]}]\s*$", before):
+        return fault.here("text follows a closing bracket", "remove it, or quote the whole value")
     return fault.here("expected a key of the mapping here", QUOTE_OR_BLOCK)
+
+
+def _tight_colon(fault: _Fault, at: int) -> Problem:
+    char = fault.source.text[at]
+    message = "a `:` with no space after it" if char == ":" else f"`{char}` is not the colon of YAML"
+    return fault.at_place(at, at + 1, message, "put a space after `:`" if char == ":" else "write `: `")
+
+
+def _ended_block(fault: _Fault) -> Problem | None:
+    """The problem of a line whose block ended above, at a line that is indented less; None if no block did."""
+    here = fault.source.mark(fault.at).line
+    indent = _indent(fault.source.excerpt(here))
+    ended = None
+    for number in range(here - 1, 0, -1):
+        line = fault.source.excerpt(number)
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if ended is None and _indent(line) < indent:
+            ended = number
+        elif ended is not None and _indent(line) <= indent:
+            return _less_indented(fault, here, ended) if _indent(line) == indent else None
+    return None
+
+
+def _less_indented(fault: _Fault, here: int, ended: int) -> Problem:
+    start = fault.source.line_starts[ended - 1]
+    space = re.match(r" *([^\S ])", fault.source.excerpt(ended))
+    if space:
+        shown = f"U+{ord(space[1]):04X}, a space that YAML does not indent with"
+        place = start + space.start(1)
+        return fault.at_place(place, place + 1, f"this line begins with {shown}", "write plain spaces there")
+    at = fault.source.line_starts[here - 1] + _indent(fault.source.excerpt(here))
+    message = f"the block of this line ended at line {ended}, which is indented less"
+    return fault.at_place(at, at + 1, message, f"indent line {ended} like this one, or this one like line {ended}")
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
 
 
 def _no_colon(fault: _Fault) -> Problem:
     line = fault.source.mark(fault.context_at).line
-    end = fault.source.line_starts[line - 1] + len(fault.source.excerpt(line))
-    message = "a key without `: ` and a value"
-    return fault.at_place(
-        fault.context_at, end, message, "put a space after `:`, or indent the line as part of the value above it"
-    )
+    text = fault.source.excerpt(line)
+    end = fault.source.line_starts[line - 1] + len(text)
+    block = re.match(r"\s*(?:- +)*(\w+) +([|>])[-+]?\s*$", text)
+    if block:
+        at = fault.source.line_starts[line - 1] + block.start(2)
+        message = f"a `:` is missing between `{block[1]}` and `{block[2]}`"
+        return fault.at_place(at, at + 1, message, f"write `{block[1]}: {block[2]}`")
+    hint = "indent the line as part of the value above it"
+    hint = f"put a space after `:`, or {hint}" if ":" in text else f"{hint}, or write `: ` after its key"
+    return fault.at_place(fault.context_at, end, "a key without `: ` and a value", hint)
 
 
 def _special_name(fault: _Fault) -> Problem:

@@ -81,6 +81,9 @@ def instead_of_block(block: ast.With) -> str:
     return _BLOCKS.get(name, NOT_AVAILABLE[ast.With][1])
 
 
+SIDE_BY_SIDE = "an operator or a comma is missing"
+"""The message about two values with nothing between them."""
+
 _HABITS: tuple[tuple[str, str, str], ...] = (
     (r"&&", "`&&` is not an operator", "write `a & b` for tensors, `a and b` for scalars"),
     (r"\|\|", "`||` is not an operator", "write `a | b` for tensors, `a or b` for scalars"),
@@ -105,7 +108,7 @@ _CHARACTERS: Mapping[str, str] = {
 _MESSAGES: tuple[tuple[str, str | None, str], ...] = (
     ("too many nested parentheses", "the expression is nested too deeply", "split it into several named lines"),
     ("exceeds the limit", "this integer is larger than 2^63", "write it as a float: `1e20`"),
-    ("forgot a comma", "an operator or a comma is missing", "write `a * b`, `a, b` or two lines"),
+    ("forgot a comma", SIDE_BY_SIDE, "write `a * b`, `a, b` or two lines"),
     ("unexpected indent", None, "start every line at the same column; only the body of a `for` is indented"),
     ("unindent", None, "start every line at the same column; only the body of a `for` is indented"),
     ("expected an indented block", "the body of this block is missing", "indent the lines below it"),
@@ -161,5 +164,5 @@ def _habit(line: str, column: int, place: Place) -> LanguageError:
     if not rest.split("#")[0].strip():
         return LanguageError("the line ends too early", "complete it after its last operator", place)
     if re.match(r"[\w(\[]", rest) and re.search(r"[\w)\]]\s+\Z", line[:column]):
-        return LanguageError("an operator or a comma is missing", "write `a * b`, `a, b` or two lines", place)
+        return LanguageError(SIDE_BY_SIDE, "write `a * b`, `a, b` or two lines", place)
     return LanguageError("invalid syntax", _HINT, place)

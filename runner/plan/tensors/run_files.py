@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.files.run_paths import LATEST, is_run, resolved_run
+from runner.config.files.run_paths import LATEST, SWEEP_MANIFEST, is_run, resolved_run
 from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.config.record_models import FromRun
 from runner.errors import did_you_mean, listing
@@ -63,7 +63,10 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> We
         return _weights_file(declared, locate(declared.run, folder, allowed))
     directory = _run_directory(declared.run, folder, allowed)
     at = declared.at or LAST
+    sweep = directory.parent.parent
     name = f"{directory.parent.name}/{directory.name}"
+    if is_run(sweep, SWEEP_MANIFEST):
+        name = f"{sweep.parent.name}/{sweep.name}#{directory.name}"
     try:
         with Folder(directory) as run:
             file = None if declared.optimizer else _FILES.get(at)
@@ -132,6 +135,8 @@ def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: 
         raise FileFault(f"{name} kept no state", f"name a checkpoint under `at`; {why}", field=field)
     found = [tag for tag in (LAST, *tags) if not tag.isdigit()]
     hint = did_you_mean(at, found, f"it has {listing(dict.fromkeys(found))}")
+    if at == BEST and "#" in name:
+        hint = f"a point keeps its last weights alone; `steprun run SWEEP#{directory.name}` records it as a run"
     raise FileFault(f"{name} has no checkpoint `{at}`", hint, field=field)
 
 

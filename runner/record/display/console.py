@@ -21,6 +21,9 @@ Rows = Literal["full", "lines", "none"]
 
 MOST_LINES = 48
 """The most lines of a run whose rows are printed whole unless asked otherwise."""
+FEW_ROWS = 8
+"""So few rows are printed whole up to `MOST_LINES_OF_FEW` lines, because a table of them has only a line or two."""
+MOST_LINES_OF_FEW = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Printing:
 
 
 def plan_printing(plan: Plan, rows: Rows | None = None, patterns: Sequence[str] | None = None) -> Printing:
-    """How to print a run: as asked, or else whole rows if they take at most `MOST_LINES` lines.
+    """How to print a run: as asked, or else whole rows if they take at most `MOST_LINES` lines, more if they are few.
 
     Args:
         patterns: names and globs of the columns to print; None: all.
@@ -40,7 +43,7 @@ def plan_printing(plan: Plan, rows: Rows | None = None, patterns: Sequence[str] 
         UsageError: a pattern matches no column.
     """
     shown = None if patterns is None else matching_columns(plan.columns, patterns)
-    return Printing(rows or ("full" if _lines(plan, shown) <= MOST_LINES else "lines"), shown)
+    return Printing(rows or ("full" if _lines(plan, shown) <= _most_lines(plan) else "lines"), shown)
 
 
 def matching_columns(columns: Sequence[Column], patterns: Sequence[str]) -> tuple[int, ...]:
@@ -80,6 +83,10 @@ def printer_of(
         before=before,
         shown=printing.shown,
     )
+
+
+def _most_lines(plan: Plan) -> int:
+    return MOST_LINES_OF_FEW if plan.estimates.rows <= FEW_ROWS else MOST_LINES
 
 
 def _lines(plan: Plan, shown: Sequence[int] | None) -> int:

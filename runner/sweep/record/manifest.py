@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.files.run_paths import SWEEP_MANIFEST
+from runner.errors import Problem, UsageError
 from runner.record.directory import write_atomically
 from runner.record.json_fields import (
     COUNT,
@@ -110,4 +112,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder is not a sweep directory.
     """
+    if not os.path.lexists(directory):
+        raise UsageError(
+            Problem(f"there is no folder {directory}", "`steprun runs` lists the recorded runs and sweeps")
+        )
     return read_kept(directory, _SWEEP)

@@ -177,6 +177,17 @@ def test_a_screen_of_rows_is_printed_whole_and_more_as_lines(steps: str, rows: s
     assert plan_printing(plan_of(steps)).rows == rows
 
 
+@over(("width", "steps", "rows"), [(4, "7", "full"), (4, "8", "lines"), (8, "3", "full"), (8, "7", "lines")])
+def test_a_few_rows_of_a_small_network_are_printed_whole(width: int, steps: str, rows: str) -> None:
+    text = f"""
+parameters: {{w: {{shape: [{width}, 1], init: ones}}, v: {{shape: [8, 1], init: ones}}}}
+expression: loss = (w ** 2).sum() + (v ** 2).sum()
+optimizer: {{sgd: {{lr: 0.1}}}}
+steps: {steps}
+"""
+    assert plan_printing(runner.compile(runner.loads(text))).rows == rows
+
+
 def test_named_columns_are_shown_in_the_order_of_their_names() -> None:
     plan = plan_of("3")
     printing = plan_printing(plan, "lines", ["*.grad", "loss"])
