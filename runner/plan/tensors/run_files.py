@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.files.run_paths import LATEST, is_run, resolved_run
+from runner.config.files.run_paths import LATEST, MANIFEST_FILE, fields_digest, is_run, resolved_run
 from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.config.record_models import FromRun
 from runner.errors import did_you_mean, listing
@@ -68,7 +68,7 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> We
         with Folder(directory) as run:
             file = None if declared.optimizer else _FILES.get(at)
             if file is not None and (at == LAST or run.holds(file)):
-                run.open(file).close()
+                _check_is_of_run(run, file, f"{name}/{file}")
                 return Weights(directory / file, f"{name}/{file}", directory)
             return _of_checkpoint(run, directory, name, at, declared.optimizer)
     except FileNotFoundError:
@@ -76,6 +76,23 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> We
         raise FileFault(f"{name} kept no weights", hint) from None
     except OSError as error:
         raise FileFault(f"the weights of {name} cannot be read: {error.strerror}", "restore the run") from error
+
+
+def _check_is_of_run(run: Folder, file: str, shown: str) -> None:
+    """Check that a weights file was written by a run of the config that its directory has.
+
+    Raises:
+        FileFault: its header has the digest of another config, or of none.
+    """
+    with run.open(file) as opened:
+        _, _, metadata = safetensors_contents(opened, os.fstat(opened.fileno()).st_size, shown)
+    try:
+        fields = parse_json(run.read(MANIFEST_FILE, LARGEST_JSON))["config_fields"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # a manifest that is damaged is reported where it is read
+    if metadata.get("config") != fields_digest(fields):
+        hint = "restore the file from a copy, or run the config again"
+        raise FileFault(f"{shown} was not written by this run", hint)
 
 
 def rows_of(directory: Path) -> int | None:
