@@ -85,8 +85,8 @@ def apply(run: str | Path, request: Request, *, warn: Warn, progress: Callable[[
     memory = request.memory or machine_memory()
     with text_read_once([(column, True) for column in request.columns]):
         folders = [*folders, *option.folders]
-        run = sources_of(found.manifest).redeclared(recorded.data, config.data)
-        source = plan_samples(config, name, columns, run, folders, memory)
+        sources = sources_of(found.manifest).redeclared(recorded.data, config.data)
+        source = plan_samples(config, name, columns, sources, folders, memory)
         check_copies(source, request.columns)
         check_is_not_read(request.to, [path for column in source.columns for path in column.array.paths])
         return _write(config, model, source, request, classes, warn, progress)
