@@ -16,11 +16,12 @@ from runner.cli.input.options import Json, examples
 from runner.cli.output.plan_text import table
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError
-from runner.text import counted
+from runner.text import counted, shortened
 
 _BATCH = 32
 _MOST_CLASSES = 100
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_]*(?:[./\-]+[A-Za-z0-9_]+)*")
+_KINDS = ("integers", "numbers", "booleans", "dates")
 _WORDS = ("true", "false", "null", "nan", "inf")
 
 FilePath = Annotated[str, argument("FILE", help="A data file: .csv, .tsv, .parquet, .npy, .npz or .safetensors.")]
@@ -41,6 +42,9 @@ def data(file: FilePath, as_json: Json = False) -> None:
     from runner.plan.data.reading.summary import summarise
     from runner.plan.data.sandbox import FileFault
 
+    name, sign, _ = file.partition("#")
+    if sign and Path(name).is_file() and not Path(file).exists():
+        raise UsageError(Problem(f"{file} names one array, and all of a file are shown", f"write {name}"))
     path = Path(os.path.realpath(file))
     try:
         found = describe(summarise(path), file)
@@ -88,7 +92,7 @@ def _rows(columns: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
         of_text = column["kind"] in ("text", "dates")
         different = "" if not of_text else "more than 10,000" if column["distinct"] is None else column["distinct"]
         ends = map(_cell, (column["least"], column["largest"]))
-        yield column["name"], column["kind"], column["missing"], *ends, different
+        yield column["name"], shortened(column["kind"], 40), column["missing"], *ends, different
 
 
 def _cell(value: Any) -> str:
@@ -135,7 +139,7 @@ def _source(keys: Mapping[str, Any]) -> str:
 def _usable(column: Mapping[str, Any]) -> bool:
     if column["kind"] == "text":
         return bool(column["distinct"] and column["distinct"] <= _MOST_CLASSES and not column["missing"])
-    return bool(column["kind"] not in ("nothing",) and not (column["kind"] == "booleans" and column["missing"]))
+    return bool(column["kind"] in _KINDS and not (column["kind"] == "booleans" and column["missing"]))
 
 
 def _array_block(file: str, arrays: list[dict[str, Any]]) -> str:

@@ -305,7 +305,7 @@ def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
 
 def unknown_class_at(array: ArrayFile, column: str, row: int, word: str) -> FileFault:
     """The fault of a text that is not one of the classes of a column, by its row in all files."""
-    fault = unknown_class(row, word, column, array.reading.of(column))
+    fault = unknown_class(row, word, column, array.reading)
     if not array.is_table:
         return entry_fault(fault, word, array.name)
     if array.is_text:

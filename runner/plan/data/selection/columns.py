@@ -12,6 +12,7 @@ from runner.plan.data.arrays import names_of
 from runner.plan.data.files import ArrayFile, FileFault, array_words, describe, header_of, read, table_names
 from runner.plan.data.raw_columns import ROWS_AT_ONCE, raw_blocks
 from runner.plan.data.selection.cells import Blocks, Cells, Kind, Table, cells_of_numbers
+from runner.plan.data.tables.cells import BLANK
 
 
 def open_table(arrays: Mapping[str, ArrayFile], shared: bool, rows: int, limit: int) -> Table:
@@ -83,12 +84,13 @@ def _of_table(array: ArrayFile, rows: int, limit: int) -> Table:
 
     def blocks(wanted: Sequence[str]) -> Blocks:
         for block in raw_blocks(array, wanted, limit):
-            yield {name: _cells(values) for name, values in block.items()}
+            yield {name: _cells(values, array.reading.dialect.missing) for name, values in block.items()}
 
     return Table(array.path.name, names, rows, kind, blocks)
 
 
-def _cells(values: Any) -> Cells:
+def _cells(values: Any, absent: Sequence[str] = ()) -> Cells:
     if values.dtype != object:
         return cells_of_numbers(values)
-    return Cells(values, numpy.asarray(values == "", dtype=bool))
+    listed = [numpy.asarray(values == text, dtype=bool) for text in absent if text != BLANK]
+    return Cells(values, numpy.asarray(values == BLANK, dtype=bool), numpy.any(listed, 0) if listed else None)

@@ -18,7 +18,7 @@ from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, open_ordinary
 from runner.plan.data.tables.columns import Columns, check_alike, chosen_of
 from runner.plan.data.tables.conversions import CellFault, Conversion, Reading, as_floating, converted, missing_integer
-from runner.plan.data.tables.parquet_cells import cells_of, is_plain_text
+from runner.plan.data.tables.parquet_cells import cells_of, has_cells, is_plain_text
 from runner.plan.data.tables.text_table import check_same_columns, first_inexact
 
 _REWRITE = "write the file again"
@@ -58,6 +58,16 @@ def parquet_names(paths: Paths) -> tuple[str, ...]:
             names = tuple(parquet.schema_arrow.names)
         found = found or names
         check_same_columns(found, names, paths[0], path)
+    return found
+
+
+def columns_without_cells(paths: Paths) -> dict[str, str]:
+    """The columns of Parquet files that have neither numbers nor text, such as lists, and their types."""
+    found: dict[str, str] = {}
+    for path in paths:
+        with _parquet(path) as (parquet, _):
+            fields = parquet.schema_arrow
+            found |= {field.name: str(field.type) for field in fields if not has_cells(field.type)}
     return found
 
 
@@ -165,7 +175,7 @@ def groups_in_doubt(paths: Paths, columns: Columns, reading: Reading, dtype: tor
             layout = _layout(parquet, columns, reading, name)
             casts = {}
             for column in layout.columns:
-                kind = None if reading.of(column).of_text else _arrow_kind(parquet.schema_arrow.field(column), name)[1]
+                kind = None if reading.of(column).of_text else _stored_kind(parquet.schema_arrow.field(column), name)
                 casts[column] = (kind, layout.dtype, dtype)
             places = _places(parquet.metadata, casts)
             for group in range(parquet.metadata.num_row_groups):
@@ -192,13 +202,14 @@ def _is_sure(statistics: Any, casts: tuple[torch.dtype | None, torch.dtype, torc
     kind, common, dtype = casts
     if kind is None or statistics is None or not statistics.has_null_count or statistics.null_count:
         return False
-    if is_lossless(kind, common) and is_lossless(common, dtype):
+    read = WIDENED.get(kind, kind)
+    if is_lossless(kind, read) and is_lossless(read, common) and is_lossless(common, dtype):
         return True
     ends = (statistics.min, statistics.max) if statistics.has_min_max else ()
     real = dtype.to_real() if dtype.is_complex else dtype
     match ends:
         case (int() | float() as least, int() | float() as largest):
-            return ends_fit(least, largest, common) and ends_fit(least, largest, real)
+            return all(ends_fit(least, largest, each) for each in (read, common, real))
     return False
 
 
@@ -367,6 +378,17 @@ def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
 
 def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
     """The shape of one row and the dtype of a column."""
+    shape, dtype = _stored(field, file)
+    return shape, WIDENED.get(dtype, dtype)
+
+
+def _stored_kind(field: Any, file: str) -> torch.dtype:
+    """The dtype of a column in the file; unsigned integers are read as int64."""
+    return _stored(field, file)[1]
+
+
+def _stored(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
+    """The shape of one row of a column, and its dtype in the file."""
     import pyarrow
 
     shape: list[int] = []
@@ -388,7 +410,7 @@ def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
         raise FileFault(
             f"the column `{field.name}` of {file} holds {field.type}, not numbers", hint, about_columns=True
         )
-    return tuple(shape), WIDENED.get(dtype, dtype)
+    return tuple(shape), dtype
 
 
 _ARROW: Mapping[str, torch.dtype] = {
@@ -400,6 +422,7 @@ _ARROW: Mapping[str, torch.dtype] = {
     "halffloat": torch.float16,
     "float": torch.float32,
     "double": torch.float64,
+    "null": torch.float64,  # a column of nulls alone
 }
 
 
@@ -428,6 +451,6 @@ def _arrow_values(array: Any, file: str, column: str, start: int) -> Tensor:
     values = array.to_numpy(zero_copy_only=False)
     if values.dtype == numpy.uint64 and (beyond := values > 2**63 - 1).any():
         message = f"{file} holds an unsigned integer beyond 2^63 in row {row(int(beyond.argmax()))}"
-        raise FileFault(f"{message} of the column `{column}`", "save it as int64")
+        raise FileFault(f"{message} of the column `{column}`", "save it as float64")
     wide = values.astype(numpy.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values.copy()
     return torch.from_numpy(wide)

@@ -322,3 +322,43 @@ def test_a_median_that_needs_more_memory_than_there_is_is_refused(tmp_path: Path
     ):
         runner.compile(runner.loads(text.replace("HOW", "median"), base=str(tmp_path)), limits=limits)
     runner.compile(runner.loads(text.replace("HOW", "mean"), base=str(tmp_path)), limits=limits)
+
+
+GAPS = "t,n,day\nx,1,2024-01-31\nNA,2,NA\ny,3,1970-01-02\nx,4,1970-01-03\n"
+
+
+@over(
+    "source, expected",
+    [
+        ("columns: {x: n}, missing: [NA], select: t is missing", [2]),
+        ("columns: {x: n}, missing: [NA], select: t is not missing", [1, 3, 4]),
+        ("columns: {x: n}, missing: [NA], select: \"t == 'NA' or n == 4\"", [2, 4]),
+        ("columns: {x: n}, missing: [NA], select: \"t != 'NA'\"", [1, 3, 4]),
+        ("columns: {x: n}, missing: [NA, null], select: \"t in ['NA', 'y']\"", [2, 3]),
+        ("columns: {x: n}, missing: [NA], select: day is not missing", [1, 3, 4]),
+        ("columns: {x: n}, select: t is missing or n == 1", [1]),
+        ("columns: {x: t}, missing: [NA], classes: {x: sorted}, select: t is not missing", [0, 1, 0]),
+        ("columns: {x: t}, missing: [NA], classes: {x: [y, NA, x]}", [2, 1, 0, 2]),
+        ("columns: {x: t}, classes: {x: sorted}", [1, 0, 2, 1]),
+    ],
+)
+def test_a_text_that_missing_lists_is_missing_in_columns_of_text(
+    tmp_path: Path, source: str, expected: list[int]
+) -> None:
+    (tmp_path / "gaps.csv").write_text(GAPS, encoding="utf-8")
+    assert seen(tmp_path, f"file: gaps.csv, {source}").tolist() == expected
+
+
+@over(
+    "source, expected",
+    [
+        ("columns: {x: a}, fill: {x: 2.5}", [2.5, 2.5, 2.5]),
+        ("columns: {x: [n, a]}, fill: {a: 7}", [[1, 7], [2, 7], [3, 7]]),
+        ("columns: {x: n}, select: a is missing", [1, 2, 3]),
+    ],
+)
+def test_a_parquet_column_of_nulls_alone_is_a_column_of_missing_numbers(
+    tmp_path: Path, source: str, expected: list[Any]
+) -> None:
+    pandas.DataFrame({"n": [1, 2, 3], "a": [None] * 3}).to_parquet(tmp_path / "nulls.parquet")
+    assert seen(tmp_path, f"file: nulls.parquet, {source}").tolist() == expected
