@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -59,6 +59,23 @@ def parquet_names(paths: Paths) -> tuple[str, ...]:
         found = found or names
         check_same_columns(found, names, paths[0], path)
     return found
+
+
+def parquet_kinds(paths: Paths, column: str) -> Iterator[tuple[str, Literal["number", "boolean", "text"] | None, str]]:
+    """Yields for each file its name, what kind of values a column has, and their type; None for nulls alone."""
+    import pyarrow
+
+    types = pyarrow.types
+    for path in paths:
+        with _parquet(path) as (parquet, name):
+            chosen_of((column,), parquet.schema_arrow.names, name)
+            kind = parquet.schema_arrow.field(column).type
+        if types.is_null(kind):
+            yield name, None, str(kind)
+        elif is_plain_text(kind) or types.is_temporal(kind):
+            yield name, "text", str(kind)
+        else:
+            yield name, "boolean" if types.is_boolean(kind) else "number", str(kind)
 
 
 def columns_without_cells(paths: Paths) -> dict[str, str]:

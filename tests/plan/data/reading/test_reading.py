@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +363,38 @@ def test_a_parquet_column_of_nulls_alone_is_a_column_of_missing_numbers(
 ) -> None:
     pandas.DataFrame({"n": [1, 2, 3], "a": [None] * 3}).to_parquet(tmp_path / "nulls.parquet")
     assert seen(tmp_path, f"file: nulls.parquet, {source}").tolist() == expected
+
+
+@over(
+    "select",
+    ["t == 1", "\"t == 'a'\"", "t is missing", "{share: [0, 0.5], stratify: t}", "{share: [0, 0.5], group: t}"],
+)
+def test_files_that_hold_a_column_in_two_kinds_are_refused(tmp_path: Path, select: str) -> None:
+    pandas.DataFrame({"t": [1, 2], "n": [1, 2]}).to_parquet(tmp_path / "a-1.parquet")
+    pandas.DataFrame({"t": ["a", "1"], "n": [3, 4]}).to_parquet(tmp_path / "a-2.parquet")
+    with pytest.raises(runner.ConfigError, match="the column `t`") as caught:
+        seen(tmp_path, f"file: 'a-*.parquet', columns: {{x: n}}, select: {select}")
+    (problem,) = caught.value.problems
+    assert re.fullmatch(
+        r"the column `t` of a-2.parquet holds (large_)?string, and that of a-1.parquet int64", problem.message
+    )
+    assert problem.hint == "give the files of a source the same dtypes"
+
+
+@over(
+    "first, second, select, expected",
+    [
+        ([None, None], ["a", "b"], "\"t == 'a'\"", [3]),
+        ([None, None], ["a", "b"], "\"t != 'a'\"", [1, 2, 4]),
+        (["a", "b"], [None, None], "t is missing", [3, 4]),
+        ([None, None], [1, 2], "t > 1", [4]),
+        ([1, 2], [None, None], "t is not missing", [1, 2]),
+        ([None, None], [True, False], "t", [3]),
+    ],
+)
+def test_a_file_with_nulls_alone_has_the_kind_of_the_others(
+    tmp_path: Path, first: list[Any], second: list[Any], select: str, expected: list[int]
+) -> None:
+    pandas.DataFrame({"t": first, "n": [1, 2]}).to_parquet(tmp_path / "a-1.parquet")
+    pandas.DataFrame({"t": second, "n": [3, 4]}).to_parquet(tmp_path / "a-2.parquet")
+    assert seen(tmp_path, f"file: 'a-*.parquet', columns: {{x: n}}, select: {select}").tolist() == expected
