@@ -236,6 +236,13 @@ def test_columns_that_are_no_numbers_and_no_text_are_shown_and_left_out(tmp_path
     assert "list<element: double>" in called(str(tmp_path / "a.parquet"))
 
 
+def test_an_array_of_objects_is_shown_and_left_out(tmp_path: Path) -> None:
+    numpy.savez(tmp_path / "a.npz", x=numpy.zeros((3, 2)), o=numpy.array([1, None, 2], dtype=object))
+    output = called(str(tmp_path / "a.npz"))
+    assert "Python objects, which are not read" in output
+    assert "columns: {x: x}" in output
+
+
 def test_a_table_without_rows_and_an_array_of_a_file_are_refused(tmp_path: Path) -> None:
     pandas.DataFrame({"x": numpy.zeros(0)}).to_parquet(tmp_path / "a.parquet")
     numpy.savez(tmp_path / "a.npz", k=numpy.zeros(2))

@@ -65,7 +65,12 @@ def summarise(path: Path) -> FileSummary:
 
 
 def _described(array: ArrayFile) -> tuple[tuple[int, ...], str]:
-    header = header_of(array)
+    try:
+        header = header_of(array)
+    except FileFault as fault:
+        if "would need pickle" not in fault.message:
+            raise
+        return (), "Python objects, which are not read"
     if header.text is not None:
         return header.shape, "text"
     shape, dtype = describe(array)

@@ -143,6 +143,15 @@ def test_an_unsigned_integer_that_int64_cannot_hold_is_found(
     assert (problem.message, problem.hint) == (message, "save it as float64")
 
 
+def test_a_fill_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"v": [1.0, None, 300.0]}), tmp_path / "v.parquet")
+    source = "file: v.parquet, columns: {v: v}, dtype: {v: uint8}, fill: {v: %s}, select: {to: 2}"
+    assert fault_of(tmp_path, source % "7") == ""
+    assert fault_of(tmp_path, source % "2.5") == (
+        "v.parquet holds 2.5 in row 1 of the column `v`, from `fill`, which does not fit uint8: it is not an integer"
+    )
+
+
 @over("kind", ["npy", "npz", "parquet"])
 def test_what_planning_does_not_read_is_found_by_the_run(tmp_path: Path, kind: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
