@@ -30,10 +30,9 @@ from runner.plan.data.tables.header import DELIMITERS
 from runner.plan.data.tables.parquet import (
     describe_parquet,
     names_in_parquet,
-    parquet_names,
     read_parquet,
-    row_groups,
 )
+from runner.plan.data.tables.parquet_files import parquet_names, row_groups
 from runner.plan.data.tables.text_cache import read_selection, selection_of, text_names, text_read_once
 from runner.plan.data.tables.text_selection import TextColumns, as_tensor, placed
 from runner.plan.data.tables.text_table import place_in_text

@@ -18,7 +18,8 @@ from runner.plan.data.tables.byte_blocks import byte_blocks
 from runner.plan.data.tables.cells import BLANK, is_usual_missing, number_of
 from runner.plan.data.tables.conversions import Reading
 from runner.plan.data.tables.header import DELIMITERS, recognised
-from runner.plan.data.tables.parquet import column_parts, columns_without_cells
+from runner.plan.data.tables.parquet import column_parts
+from runner.plan.data.tables.parquet_files import columns_without_cells
 from runner.plan.data.tables.text_table import column_names
 
 _COMMENTS = ("#", "%", "//")

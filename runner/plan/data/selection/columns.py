@@ -13,7 +13,7 @@ from runner.plan.data.files import ArrayFile, FileFault, array_words, describe, 
 from runner.plan.data.raw_columns import ROWS_AT_ONCE, raw_blocks
 from runner.plan.data.selection.cells import Blocks, Cells, Kind, Table, cells_of_numbers
 from runner.plan.data.tables.cells import BLANK
-from runner.plan.data.tables.parquet import parquet_kinds
+from runner.plan.data.tables.parquet_files import parquet_kinds
 
 
 def open_table(arrays: Mapping[str, ArrayFile], shared: bool, rows: int, limit: int) -> Table:
