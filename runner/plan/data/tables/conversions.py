@@ -166,7 +166,8 @@ def unknown_class(row: int, word: str, column: str, reading: Reading) -> CellFau
         hint = f"leave the row out, or add `{word[:40]}` to the classes"
         return CellFault(row, f"which `missing` lists, and `{column}` has classes", hint)
     names = [str(name) for name in reading.of(column).classes]
-    known = did_you_mean(word, names, f"the classes are {listing(names, 6)}")
+    shown = f"the classes are {listing(names, 6)}"
+    known = shown if integer_of(word) is not None else did_you_mean(word, names, shown)  # no integer is misspelt
     return CellFault(row, f"which is no class of `{column}`", known or "add it to the classes")
 
 

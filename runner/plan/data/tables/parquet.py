@@ -238,7 +238,7 @@ def _values(array: Any, file: str, column: str, start: int, reading: Reading, la
             cells = as_floating(cells)
     except CellFault as fault:
         shown = array[fault.row].as_py()
-        held = "a null" if shown is None else f"`{str(shown)[:40]}`"
+        held = "a null" if shown is None else f"`{str(shown)[:40]}`" if str(shown).strip() else "nothing"
         message = f"{file} holds {held} in row {start + fault.row} of the column `{column}`"
         raise FileFault(
             f"{message}, {fault.reason}" if fault.reason else message, fault.hint, about_columns=True

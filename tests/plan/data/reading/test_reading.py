@@ -382,6 +382,27 @@ def test_files_that_hold_a_column_in_two_kinds_are_refused(tmp_path: Path, selec
 
 
 @over(
+    "column, source, message, hint",
+    [
+        (["a", "", "b"], "classes: {x: sorted}", "holds nothing in row 1", "write a class, or leave the row out"),
+        (["a", None], "classes: {x: sorted}", "holds a null in row 1", "write a class, or leave the row out"),
+        ([1, 2, 10], "classes: {x: [1, 2]}", "holds `10` in row 2", "the classes are 1, 2"),
+        (["cat", "dag"], "classes: {x: [cat, dog]}", "holds `dag` in row 1", "did you mean `dog`?"),
+    ],
+)
+def test_a_cell_that_is_no_class_is_shown(
+    tmp_path: Path, column: list[Any], source: str, message: str, hint: str
+) -> None:
+    pandas.DataFrame({"t": column}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(runner.ConfigError, match=r"a\.parquet holds") as caught:
+        seen(tmp_path, f"file: a.parquet, columns: {{x: t}}, {source}")
+    (problem,) = caught.value.problems
+    no_class = ", which is no class of `t`" if "`" in message else ""
+    assert problem.message == f"a.parquet {message} of the column `t`{no_class}"
+    assert problem.hint == hint
+
+
+@over(
     "first, second, select, expected",
     [
         ([None, None], ["a", "b"], "\"t == 'a'\"", [3]),
