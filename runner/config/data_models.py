@@ -6,6 +6,7 @@ from pydantic import Field
 
 from runner.config.fields import (
     Character,
+    DecimalPoint,
     Dtype,
     Encoding,
     Expression,
@@ -28,7 +29,7 @@ class Dialect(Frozen):
 
     noun: ClassVar[str] = "a text table"
     delimiter: Character | None = optional("Character between the cells of a text table. `,`, in a .tsv file a tab.")
-    decimal: Character = default(".", "Decimal point of the numbers in a text table.")
+    decimal: DecimalPoint = default(".", "Decimal point of the numbers in a text table.")
     quote: Character | None = default('"', "Character around cells of a text table; `null` if none has a meaning.")
     comment: Filled | None = optional("Lines of a text table that begin with this text are left out.")
     encoding: Encoding = default("utf-8", "Encoding of a text table.")

@@ -198,6 +198,14 @@ def check_character(value: object) -> str:
     return value
 
 
+def check_decimal(value: object) -> str:
+    """Accepts a character as `check_character` does that is no part of an integer."""
+    character = check_character(value)
+    if character in "+-_":
+        raise expected("a decimal point", value, 'write one such as `","`')
+    return character
+
+
 def check_encoding(value: object) -> str:
     """Accepts the name of an encoding of text."""
     name = value.lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else ""
@@ -329,6 +337,7 @@ if TYPE_CHECKING:
     Device = str
     RunName = str | None
     Character = str
+    DecimalPoint = str
     Encoding = str
     Filled = str
     Header = bool | tuple[str, ...]
@@ -368,6 +377,7 @@ else:
     Names = _kind(check_names, _NAMES_SCHEMA)
     Columns = _kind(check_columns, _COLUMNS_SCHEMA)
     Character = _kind(check_character, {"type": "string", "pattern": "^[^0-9A-Za-z\r\n]$"})
+    DecimalPoint = _kind(check_decimal, {"type": "string", "pattern": "^[^0-9A-Za-z+_\r\n-]$"})
     Filled = _kind(check_filled, {"type": "string", "pattern": r"\S"})
     Encoding = _kind(check_encoding, {"type": "string", "examples": ["utf-8", "latin-1", "utf-16", "cp1252"]})
     Header = _kind(

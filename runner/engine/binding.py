@@ -326,6 +326,11 @@ class MissingValue(ValueError):
     """An expression reads a value that does not exist yet; `origin` says which text reads it."""
 
     origin: Hashable | None = None
+    hint: str | None = None
+
+
+class RefusedValue(MissingValue):
+    """A step writes a value that its target cannot have; `origin` says which."""
 
 
 def _existing(value: Any, otherwise: str) -> Any:

@@ -39,6 +39,22 @@ NO_DERIVATIVE = re.compile(r"derivative for (?:'|aten::)(\w+)[^']*'? is not impl
 """torch's message for an operation without a derivative; the backward pass raises it, not a line of the expression."""
 
 
+_OVERFLOW = re.compile(r"value cannot be converted to type (\S+) without overflow")
+"""torch's message for a number, such as a learning rate, beyond the dtype of a tensor."""
+
+_TYPES = {
+    "float": "float32",
+    "double": "float64",
+    "c10::Half": "float16",
+    "c10::BFloat16": "bfloat16",
+    "int64_t": "int64",
+    "int": "int32",
+    "short": "int16",
+    "signed char": "int8",
+    "unsigned char": "uint8",
+}
+
+
 def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> RunError:
     """The error of a step as a `RunError`, at the operation that raised it, or at the step."""
     document, iterations = plan.config.document, state.iterations
@@ -51,6 +67,10 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     hint = "write `engine: eager`" if isinstance(error, Uncapturable) else device_hint(message)
     if isinstance(error, OperandError):
         hint = error.hint
+    overflow = _OVERFLOW.search(message)
+    if overflow is not None:
+        dtype = _TYPES.get(overflow[1], overflow[1])
+        message, hint = f"a number in this step does not fit {dtype}", "make it smaller, or choose a larger dtype"
     memory = memory_message(error)
     if memory is not None:
         message, hint = f"this {memory}", "make it smaller, or log less: `log: {every: 10, tensors: stats}`"
@@ -68,7 +88,7 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
             f"no gradient flows through `{underived[1]}`: write `.detach()` after what it reads",
         )
     if isinstance(error, MissingValue) and isinstance(error.origin, tuple):
-        return RunError(document.problem(error.origin, message, key=isinstance(error.origin, KeyPath)))
+        return RunError(document.problem(error.origin, message, error.hint, key=isinstance(error.origin, KeyPath)))
     found = fault_place(error.__traceback__)
     if found is None:
         return RunError(document.problem(path, message, hint))

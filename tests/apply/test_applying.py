@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import runner
 from runner.cli.main import main
@@ -138,6 +140,30 @@ def test_integers_in_a_column_that_was_floating_are_read_in_its_dtype(run: runne
     assert found["label"].to_pylist() == by_hand(run, x)["label"].tolist()
 
 
+def test_columns_of_a_file_that_names_them_otherwise(run: runner.Run, tmp_path: Path) -> None:
+    columns = without_target(20)
+    file = write(tmp_path / "new.csv", {"B": columns["b"], "A": columns["a"], "a": columns["b"], "b": columns["a"]})
+    to = tmp_path / "out.parquet"
+    request = Request(("probabilities",), str(to), (f"train.file={file}", "train.columns.x=[A, B]"))
+    assert apply(run.path, request, warn=pytest.fail) == 20
+    expected = by_hand(run, samples(columns))["probabilities"]
+    found = torch.tensor(pyarrow.parquet.read_table(to)["probabilities"].to_pylist())
+    assert torch.equal(found, expected)
+
+
+def test_weights_of_another_run_are_refused(run: runner.Run, tmp_path: Path) -> None:
+    other = tmp_path / "runs" / "wine" / run.path.name
+    shutil.copytree(run.path, other)
+    changed = {name: value + 1 for name, value in load_file(run.path / "weights.safetensors").items()}
+    save_file(changed, other / "weights.safetensors")
+    message = (
+        f"wine/{run.path.name}/weights.safetensors was not written by this run\n"
+        "      = restore the file from a copy, or run the config again"
+    )
+    with pytest.raises(runner.UsageError, match=re.escape(message)):
+        runner.load_model(other)
+
+
 def test_warnings(run: runner.Run, tmp_path: Path) -> None:
     columns = without_target(20)
     columns["b"][7] = numpy.nan
@@ -243,6 +269,43 @@ FAULTS = [
     (["--values", "label", "--at", "../x y"], "has no checkpoint `../x y`\n      = it has last"),
     (["--values", "label", "--to", "out.xlsx"], "out.xlsx is neither a .parquet, .csv nor .tsv file"),
     (["--values", "label", "--to", "there.csv"], "there.csv exists\n      = write --force to replace it, or choose"),
+    (
+        ["--values", "label", "--data", "train.select={to: 2}"],
+        "`select` of `train` has no effect here\n      = remove it: every row of the file is a sample",
+    ),
+    (
+        ["--values", "label", "--data", "train.shuffle=true"],
+        "`shuffle` of `train` has no effect here\n      = remove it: samples are in the order of the file",
+    ),
+    (
+        ["--values", "label", "--data", "train.drop_last=true"],
+        "`drop_last` of `train` has no effect here\n      = remove it: every row of the file is a sample",
+    ),
+    (
+        ["--values", "label", "--data", "train.batch_size=4"],
+        "`batch_size` of `train` has no effect here\n      = write --batch-size",
+    ),
+    (
+        ["--values", "label", "--data", "train.dtype.x=float64"],
+        "`dtype` of `train` has no effect here\n      = remove it: columns have the dtype of the run",
+    ),
+    (
+        ["--values", "label", "--data", "train.file"],
+        "--data train.file has no value\n      = write --data train.file=VALUE",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=renamed.csv", "--data", "train.columns.x=[A, C]"],
+        "renamed.csv has no column `C`\n      = it has A, B",
+    ),
+    (
+        ["--values", "label", "--device", "gpu"],
+        '1 | device="gpu"\n      |        ^^^^^ expected a device, found the text `gpu`\n'
+        "      = devices are cpu, cuda, cuda:1, mps",
+    ),
+    (
+        ["--values", "label", "--to", "new.csv", "--force"],
+        "new.csv is the data file\n      = choose another name",
+    ),
     (["--values", "label", "--to", "no/out.csv"], "there is no folder no\n      = make it, or choose another"),
 ]
 
@@ -260,6 +323,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "semicolons.csv").write_text("a;b\n1;2\n", encoding="utf-8")
     (tmp_path / "empty.csv").write_text("a,b\n", encoding="utf-8")
     (tmp_path / "there.csv").write_text("precious\n", encoding="utf-8")
+    (tmp_path / "renamed.csv").write_text("A,B\n1,2\n", encoding="utf-8")
     write(tmp_path / "null.parquet", {"a": [1.0, 2.0], "b": [1.0, None]})
     write(tmp_path / "empty.parquet", {"a": numpy.zeros(0), "b": numpy.zeros(0)})
     write(tmp_path / "huge.parquet", {"a": [1e300], "b": [1.0]})

@@ -87,6 +87,7 @@ def test_compiled_functions_are_bounded(model: runner.Model) -> None:
         ({"x": torch.tensor(1.0)}, r"`x` has shape \(\), and the run's has \(samples, 2\)"),
         ({"x": torch.zeros(3, 2).double()}, r"`x` is float64, and the run's is float32\n.*x.to\(torch.float32\)"),
         ({"x": torch.zeros(0, 2)}, r"the batch has no samples"),
+        ({"x": torch.zeros(3, 2, device="meta")}, r"`x` is on the meta device, without values\n.*a tensor of numbers"),
         ({"x": [[1.0, 2.0]]}, r"`x` is a list\n.*pass a torch tensor"),
         ({"xx": torch.zeros(3, 2)}, r"the run has no column `xx`\n.*did you mean `x`\?"),
         (
@@ -161,3 +162,5 @@ def test_a_run_without_such_weights_is_refused(tmp_path: Path) -> None:
         runner.load_model(run.path)
     with pytest.raises(runner.ConfigError, match=r"cuda"):
         runner.load_model(run.path, device="cuda:99")
+    with pytest.raises(runner.ConfigError, match=r"expected a device, found the text `gpu`"):
+        runner.load_model(run.path, device="gpu")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 import safetensors.numpy
 from typer.testing import CliRunner
@@ -135,7 +137,10 @@ def test_a_table_without_names_gets_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "a.csv is empty"), (b"x,y\n1\n", "a.csv:2 has 1 cell, and its header names 2 columns")],
+    [
+        (b"", "a.csv is empty"),
+        (b"x,y\n1\n", "a.csv:2 has 1 cell, and its header names 2 columns"),
+    ],
 )
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.csv").write_bytes(content)
@@ -226,3 +231,45 @@ def test_a_block_leaves_out_row_numbers_and_names_many_columns_by_a_glob(tmp_pat
         "expression: cross_entropy(x @ w, y)\nsteps: [train]\noptimizer: {sgd: {}}\n"
     )
     assert runner.compile(runner.loads(config, base=str(tmp_path))).sources["train"].samples == 8
+
+
+def test_columns_that_are_no_numbers_and_no_text_are_shown_and_left_out(tmp_path: Path) -> None:
+    columns = {
+        "n": [1, 2, 3],
+        "v": [[1.0], [2.0, 3.0], None],
+        "b": [b"x", b"y", b"z"],
+        "s": [{"k": 1}] * 3,
+        "o": pyarrow.nulls(3),
+        "y": [0, 1, 0],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    found = json.loads(called(str(tmp_path / "a.parquet"), "--json"))
+    assert [(each["name"], each["kind"], each["missing"]) for each in found["columns"]] == [
+        ("n", "integers", 0),
+        ("v", "list<element: double>", 1),
+        ("b", "binary", 0),
+        ("s", "struct<k: int64>", 0),
+        ("o", "nothing", 3),
+        ("y", "integers", 0),
+    ]
+    assert "columns: {x: [n], y: y}" in found["block"]
+    assert "list<element: double>" in called(str(tmp_path / "a.parquet"))
+
+
+def test_an_array_of_objects_is_shown_and_left_out(tmp_path: Path) -> None:
+    numpy.savez(tmp_path / "a.npz", x=numpy.zeros((3, 2)), o=numpy.array([1, None, 2], dtype=object))
+    output = called(str(tmp_path / "a.npz"))
+    assert "Python objects, which are not read" in output
+    assert "columns: {x: x}" in output
+
+
+def test_a_table_without_rows_and_an_array_of_a_file_are_refused(tmp_path: Path) -> None:
+    pandas.DataFrame({"x": numpy.zeros(0)}).to_parquet(tmp_path / "a.parquet")
+    numpy.savez(tmp_path / "a.npz", k=numpy.zeros(2))
+    for name, message in (
+        ("a.parquet", "a.parquet has no rows\n      = add rows"),
+        ("a.npz#k", f"a.npz#k names one array, and all of a file are shown\n      = write {tmp_path / 'a.npz'}"),
+    ):
+        result = CliRunner().invoke(application, ["data", str(tmp_path / name)])
+        assert result.exit_code == 2
+        assert message in result.output

@@ -264,6 +264,48 @@ def test_assign_writes_the_state_of_a_rule() -> None:
     assert same(rows[3]["w"], rows[2]["w"])
 
 
+@over(
+    "value, shown",
+    [("-1", "-1"), ("1.5", "1.5"), ('"tensor(nan)"', "nan"), ('"tensor(inf)"', "inf")],
+)
+def test_a_count_of_steps_is_an_integer(value: str, shown: str) -> None:
+    config = f"""parameters: {{w: [1.0, 2.0]}}
+expression: loss = (w ** 2).sum()
+optimizer: {{adam: {{lr: 0.1}}}}
+steps:
+  - train
+  - assign: {{w.step: {value}}}
+"""
+    with pytest.raises(runner.RunError, match="counts steps") as caught:
+        rows_of(config)
+    (problem,) = caught.value.problems
+    assert problem.message == f"`w.step` counts steps, and this is {shown} (at 2.assign)"
+    assert problem.hint == "assign an integer, 0 or more"
+    rows_of(config.replace(value, "7"))
+
+
+@over(
+    "dtype, steps",
+    [
+        ("float32", "[{assign: {rate: 1e39}}, train]"),
+        ("float32", "[{assign: {w: 1e39}}]"),
+        ("float16", "[{assign: {w: 70000.0}}]"),
+        ("bfloat16", "[{assign: {w: 1e39}}]"),
+    ],
+)
+def test_a_number_beyond_the_dtype_of_a_weight_is_an_error(dtype: str, steps: str) -> None:
+    config = f"""parameters: {{w: {{init: [1.0, 2.0], dtype: {dtype}}}, rate: {{init: 0.1, requires_grad: false}}}}
+expression: loss = (w ** 2).sum()
+optimizer: {{sgd: {{lr: rate}}}}
+steps: {steps}
+"""
+    with pytest.raises(runner.RunError, match="fit") as caught:
+        rows_of(config)
+    (problem,) = caught.value.problems
+    assert problem.message.startswith(f"a number in this step does not fit {dtype} (at ")
+    assert problem.hint == "make it smaller, or choose a larger dtype"
+
+
 def test_state_that_does_not_exist_yet_cannot_be_assigned() -> None:
     config = """parameters: {w: [1.0, 2.0]}
 expression: loss = (w ** 2).sum()
@@ -277,6 +319,7 @@ steps:
     assert str(caught.value) == (
         "<stdin>:5:14  steps.0.assign.w.exp_avg\n"
         "    5 |   - assign: {w.exp_avg: 0}\n"
-        "      |              ^^^^^^^^^ `w.exp_avg` does not exist before the first step (at 1.assign)"
+        "      |              ^^^^^^^^^ `w.exp_avg` does not exist before the first step (at 1.assign)\n"
+        "      = put it after a step, or write `state: {w: {exp_avg: …}}` under the optimizer"
     )
     assert rows_of(config.replace("adam: {lr: 0.1}", "adam: {lr: 0.1}, state: {w: {exp_avg: 1}}"))

@@ -16,13 +16,14 @@ from runner.cli.input.options import Json, examples
 from runner.cli.output.plan_text import table
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError
-from runner.text import counted
+from runner.text import counted, shortened
 
 _BATCH = 32
 _MOST_CLASSES = 100
 _MOST_NAMES = 20
 """The most columns that a block names one by one, if it takes all of the file."""
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_]*(?:[./\-]+[A-Za-z0-9_]+)*")
+_KINDS = ("integers", "numbers", "booleans", "dates")
 _WORDS = ("true", "false", "null", "nan", "inf")
 
 FilePath = Annotated[str, argument("FILE", help="A data file: .csv, .tsv, .parquet, .npy, .npz or .safetensors.")]
@@ -43,6 +44,9 @@ def data(file: FilePath, as_json: Json = False) -> None:
     from runner.plan.data.reading.summary import summarise
     from runner.plan.data.sandbox import FileFault
 
+    name, sign, _ = file.partition("#")
+    if sign and Path(name).is_file() and not Path(file).exists():
+        raise UsageError(Problem(f"{file} names one array, and all of a file are shown", f"write {name}"))
     path = Path(os.path.realpath(file))
     try:
         found = describe(summarise(path), file)
@@ -90,7 +94,7 @@ def _rows(columns: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
         of_text = column["kind"] in ("text", "dates")
         different = "" if not of_text else "more than 10,000" if column["distinct"] is None else column["distinct"]
         ends = map(_cell, (column["least"], column["largest"]))
-        yield column["name"], column["kind"], column["missing"], *ends, different
+        yield column["name"], shortened(column["kind"], 40), column["missing"], *ends, different
 
 
 def _cell(value: Any) -> str:
@@ -147,7 +151,7 @@ def _numbers_rows(column: Mapping[str, Any], rows: int) -> bool:
 def _usable(column: Mapping[str, Any]) -> bool:
     if column["kind"] == "text":
         return bool(column["distinct"] and column["distinct"] <= _MOST_CLASSES and not column["missing"])
-    return bool(column["kind"] not in ("nothing",) and not (column["kind"] == "booleans" and column["missing"]))
+    return bool(column["kind"] in _KINDS and not (column["kind"] == "booleans" and column["missing"]))
 
 
 def _array_block(file: str, arrays: list[dict[str, Any]]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 MANIFEST_FILE = "run.json"
 SWEEP_MANIFEST = "sweep.json"
@@ -59,3 +62,8 @@ def _age(directory: Path) -> tuple[str, int, str]:
     except OSError:
         began = 0
     return directory.name[:_STAMP], began, directory.name
+
+
+def fields_digest(fields: Any) -> str:
+    """The SHA-256 of the fields of a config, by which a weights file names the config of its run."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

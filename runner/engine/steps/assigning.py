@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.engine.binding import Binding, MissingValue
+from runner.engine.binding import Binding, MissingValue, RefusedValue
 from runner.engine.session import Session
 from runner.engine.steps.step_code import Loops, Run
 from runner.faults import ConfigPath, KeyPath
+from runner.optim.stepper import STEP, Stepper
 from runner.plan.program.instructions import Assign
 from runner.plan.rows.layout import Held
 
@@ -64,16 +65,29 @@ def _writer(binding: Binding, name: str, entry: str, path: ConfigPath) -> Callab
 
 def _state_writer(binding: Binding, name: str, entry: str, path: ConfigPath) -> Callable[[Any], None]:
     stepper = binding.stepper(name)
+    counts = entry == STEP and isinstance(stepper, Stepper)
 
     def write(result: Any) -> None:
         now = stepper.state(name).get(entry)
         if not isinstance(now, Tensor):
             missing = MissingValue(f"`{name}.{entry}` does not exist before the first step")
+            missing.hint = f"put it after a step, or write `state: {{{name}: {{{entry}: …}}}}` under the optimizer"
             missing.origin = KeyPath(path)
             raise missing
+        if counts:
+            _check_count(f"{name}.{entry}", float(result), path)
         stepper.assign_state(name, entry, _filled(torch.empty_like(now), result))
 
     return write
+
+
+def _check_count(target: str, value: float, path: ConfigPath) -> None:
+    """Check the number of steps that an optimizer of torch is to have taken."""
+    if not (value >= 0 and value.is_integer()):
+        refused = RefusedValue(f"`{target}` counts steps, and this is {value:g}")
+        refused.hint = "assign an integer, 0 or more"
+        refused.origin = KeyPath(path)
+        raise refused
 
 
 def _filled(new: Tensor, result: Any) -> Tensor:

@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 
 from runner.language.text.faults import LanguageError, Place, place_of, source_of
-from runner.language.text.syntax import NOT_AVAILABLE, instead_of_block, syntax_fault
+from runner.language.text.syntax import NOT_AVAILABLE, condition_fault, instead_of_block, syntax_fault
 
 MAX_EXPRESSION_BYTES = 64 * 1024
 MAX_DEPTH = 100
@@ -92,7 +92,10 @@ def parse_expression(text: str) -> ast.expr:
 
 def parse_condition(text: str) -> ast.expr:
     """Parses a condition over the columns of a table, which has `in` and `is` as well. Raises as `parse_statements`."""
-    return _expression(text, _IN_CONDITIONS)
+    try:
+        return _expression(text, _IN_CONDITIONS)
+    except LanguageError as error:
+        raise condition_fault(error, text) from error
 
 
 def _expression(text: str, allowed: frozenset[type[ast.AST]] = _ALLOWED) -> ast.expr:

@@ -105,6 +105,7 @@ _CHARACTERS: Mapping[str, str] = {
     "≠": "!=", "²": "** 2", "³": "** 3", "‘": "'", "’": "'", "“": '"', "”": '"', "∗": "*", "⊙": "*",
 }  # fmt: skip
 
+
 _MESSAGES: tuple[tuple[str, str | None, str], ...] = (
     ("too many nested parentheses", "the expression is nested too deeply", "split it into several named lines"),
     ("exceeds the limit", "this integer is larger than 2^63", "write it as a float: `1e20`"),
@@ -152,6 +153,42 @@ def syntax_fault(error: SyntaxError, shift: int, text: str) -> LanguageError:
     if message_text != "invalid syntax":
         return LanguageError(message_text, _HINT, place)
     return _habit(line, max(column, 0), place)
+
+
+_STRINGS = re.compile(r"'[^']*'|\"[^\"]*\"")
+_WORDS = re.compile(r"\b(AND|OR|NOT|IN|IS|NULL|(?i:between|like))\b")
+
+_OF_CONDITIONS: Mapping[str, str] = {
+    "AND": "write `and`",
+    "OR": "write `or`",
+    "NOT": "write `not`",
+    "IN": "write `in [1, 2]`",
+    "IS": "write `is missing` or `is not missing`",
+    "NULL": "write `is missing` or `is not missing`",
+    "BETWEEN": "write `1 <= x <= 2`",
+    "LIKE": "compare text by `==` or `in`",
+    "`&&` is not an operator": "write `and`",
+    "`||` is not an operator": "write `or`",
+    "`!` is not an operator": "write `not`",
+    "an assignment is not available here": "compare with `==`",
+    SIDE_BY_SIDE: 'combine conditions with `and` or `or`; a name with blanks is `column("fixed acidity")`',
+}
+"""Hints for conditions over columns, by words of SQL and by messages."""
+
+
+def condition_fault(error: LanguageError, text: str) -> LanguageError:
+    """The fault of a condition over columns as its user should read it, who may think of SQL."""
+    if error.message == SIDE_BY_SIDE:
+        word = _WORDS.search(_STRINGS.sub(lambda found: " " * len(found[0]), text))
+        if word is not None:
+            hint = _OF_CONDITIONS[word[1].upper()]
+            before = text[: word.start(1)]
+            line = before.count("\n")
+            place = Place(line + 1, word.start(1) - (before.rfind("\n") + 1), len(word[1]))
+            return LanguageError(f"`{word[1]}` is not an operator", hint, place)
+    found = LanguageError(error.message, _OF_CONDITIONS.get(error.message, error.hint), error.place, error.origin)
+    found.others = error.others
+    return found
 
 
 def _habit(line: str, column: int, place: Place) -> LanguageError:

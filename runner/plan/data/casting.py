@@ -21,6 +21,8 @@ _LOSSLESS: frozenset[tuple[torch.dtype, torch.dtype]] = frozenset(
     for ladder in (
         (torch.int8, torch.int16, torch.int32, torch.int64),
         (torch.uint8, torch.int16, torch.int32, torch.int64),
+        (torch.uint16, torch.int32, torch.int64),
+        (torch.uint32, torch.int64),
         (torch.bool, torch.uint8),
         (torch.bfloat16, torch.float32, torch.float64, torch.complex128),
         (torch.float16, torch.float32, torch.complex64, torch.complex128),

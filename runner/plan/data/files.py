@@ -20,7 +20,7 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.plan.data.arrays import Header, open_npy, open_npz, open_safetensors, read_values
 from runner.plan.data.casting import first_misfit
-from runner.plan.data.dtypes import WIDENED
+from runner.plan.data.dtypes import WIDENED, Number
 from runner.plan.data.sandbox import FileFault, locate, locate_all
 from runner.plan.data.tables.cells import Words
 from runner.plan.data.tables.columns import Columns
@@ -30,10 +30,9 @@ from runner.plan.data.tables.header import DELIMITERS
 from runner.plan.data.tables.parquet import (
     describe_parquet,
     names_in_parquet,
-    parquet_names,
     read_parquet,
-    row_groups,
 )
+from runner.plan.data.tables.parquet_files import parquet_names, row_groups
 from runner.plan.data.tables.text_cache import read_selection, selection_of, text_names, text_read_once
 from runner.plan.data.tables.text_selection import TextColumns, as_tensor, placed
 from runner.plan.data.tables.text_table import place_in_text
@@ -277,8 +276,33 @@ def cast(
     index, value, reason = found
     if rows is not None:
         index = (rows[index[0]], *index[1:])
-    message = f"{_located(array, index, str(value))}, which does not fit {dtype_name(dtype)}: it {reason}"
-    raise CastFault(message, "write a `dtype` that holds it, or correct the value")
+    column = _column_of(array, index[1] if len(index) > 1 else 0)
+    raise misfit_fault(_located(array, index, str(value)), column, value, reason, dtype, array.reading)
+
+
+def misfit_fault(
+    located: str, column: str | None, value: Number, reason: str, dtype: torch.dtype, reading: Reading
+) -> CastFault:
+    """The fault of a value that a dtype cannot represent, which the file has, or `fill` puts there.
+
+    Args:
+        located: the value and its place in the file.
+        column: the column of a table.
+    """
+    where, hint = located, "write a `dtype` that holds it, or correct the value"
+    if column is not None and reading.of(column).fill == value:
+        where, hint = f"{located}, from `fill`", "write another `fill`, or a `dtype` that holds it"
+    return CastFault(f"{where}, which does not fit {dtype_name(dtype)}: it {reason}", hint)
+
+
+def _column_of(array: ArrayFile, place: int) -> str | None:
+    """The column of the file that a column of a table's array comes from."""
+    if array.is_text:
+        return column_at(array, selection_of(array.paths, array.columns, array.reading).chosen, place)
+    if array.suffix == ".parquet":
+        stacked = not isinstance(array.columns, str)
+        return column_at(array, names_in_parquet(array.paths, array.columns), place if stacked else 0)
+    return None
 
 
 def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
@@ -305,7 +329,7 @@ def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
 
 def unknown_class_at(array: ArrayFile, column: str, row: int, word: str) -> FileFault:
     """The fault of a text that is not one of the classes of a column, by its row in all files."""
-    fault = unknown_class(row, word, column, array.reading.of(column))
+    fault = unknown_class(row, word, column, array.reading)
     if not array.is_table:
         return entry_fault(fault, word, array.name)
     if array.is_text:

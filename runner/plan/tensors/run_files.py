@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.files.run_paths import LATEST, SWEEP_MANIFEST, is_run, resolved_run
+from runner.config.files.run_paths import (
+    LATEST,
+    MANIFEST_FILE,
+    SWEEP_MANIFEST,
+    fields_digest,
+    is_run,
+    resolved_run,
+    resolved_sweep,
+)
 from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.config.record_models import FromRun
 from runner.errors import did_you_mean, listing
@@ -49,12 +57,13 @@ class Weights:
     checkpoint: dict[str, Any] | None = None
 
 
-def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> Weights:
+def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path], *, own: bool = False) -> Weights:
     """The file with the weights of a declaration.
 
     Args:
         folder: the folder of the file with the declaration.
         allowed: folders from which reading is allowed, besides `folder`.
+        own: whether only a file will do that the run wrote itself; otherwise one without a digest will, too.
     Raises:
         FileFault: the run is outside these folders or is missing, or has no such weights.
     """
@@ -71,14 +80,36 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> We
         with Folder(directory) as run:
             file = None if declared.optimizer else _FILES.get(at)
             if file is not None and (at == LAST or run.holds(file)):
-                run.open(file).close()
+                _check_is_of_run(run, file, f"{name}/{file}", own)
                 return Weights(directory / file, f"{name}/{file}", directory)
             return _of_checkpoint(run, directory, name, at, declared.optimizer)
     except FileNotFoundError:
         hint = "a run writes them when it ends, unless it says `log: {weights: false}`"
+        tags = _tags(directory)
+        hint = (
+            f"{hint}; it has the {'checkpoint' if len(tags) == 1 else 'checkpoints'} {listing(tags)}" if tags else hint
+        )
         raise FileFault(f"{name} kept no weights", hint) from None
     except OSError as error:
         raise FileFault(f"the weights of {name} cannot be read: {error.strerror}", "restore the run") from error
+
+
+def _check_is_of_run(run: Folder, file: str, shown: str, own: bool) -> None:
+    """Check that a weights file was written by a run of the config that its directory has.
+
+    Raises:
+        FileFault: its header has the digest of another config, or of none although it must.
+    """
+    with run.open(file) as opened:
+        _, _, metadata = safetensors_contents(opened, os.fstat(opened.fileno()).st_size, shown)
+    try:
+        fields = parse_json(run.read(MANIFEST_FILE, LARGEST_JSON))["config_fields"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # a manifest that is damaged is reported where it is read
+    found = metadata.get("config")
+    if found != fields_digest(fields) and (own or found is not None):
+        hint = "restore the file from a copy, or run the config again"
+        raise FileFault(f"{shown} was not written by this run", hint)
 
 
 def rows_of(directory: Path) -> int | None:
@@ -109,6 +140,7 @@ def _run_directory(text: str, folder: Path, allowed: tuple[Path, ...]) -> Path:
         raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
     if is_run(directory):
         return directory
+    _check_is_no_sweep(text, folder, allowed)
     if path.name == LATEST and path.parent.is_dir():
         raise FileFault(f"there is no run in {Path(text).parent}", "record one, or name another folder")
     if not path.exists():
@@ -116,11 +148,34 @@ def _run_directory(text: str, folder: Path, allowed: tuple[Path, ...]) -> Path:
     raise FileFault(f"{text} is not a run directory: it has no run.json", "write the path of a run, or of its weights")
 
 
+def _check_is_no_sweep(text: str, folder: Path, allowed: tuple[Path, ...]) -> None:
+    before, sign, point = text.rpartition("#")
+    of_point = bool(sign) and point.isdigit()
+    sweep = resolved_sweep(permitted(before if of_point else text, folder, allowed))
+    if is_run(sweep, SWEEP_MANIFEST) and is_allowed(sweep, (folder, *allowed)):
+        what = "a point of a sweep" if of_point else "a sweep"
+        run = text if of_point else f"{text}#0"
+        raise FileFault(f"{text} is {what}, not a run", f"record a run with `steprun run {run}`, and name that one")
+
+
+def _tags(directory: Path) -> list[str]:
+    """The tags of the checkpoints of a run that its config names."""
+    try:
+        with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
+            return [tag for tag in _tags_in(folder) if tag != LAST and not tag.isdigit()]
+    except OSError:
+        return []
+
+
+def _tags_in(folder: Folder) -> list[str]:
+    return [file.removesuffix(".json") for file in folder.names(".json") if not file.endswith(KEPT_SUFFIX)]
+
+
 def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: bool) -> Weights:
     """The weights in the checkpoint with a tag."""
     try:
         with run.folder(CHECKPOINTS_FOLDER) as folder:
-            tags = [file.removesuffix(".json") for file in folder.names(".json") if not file.endswith(KEPT_SUFFIX)]
+            tags = _tags_in(folder)
             if at in tags:
                 content = _checkpoint(folder, f"{at}.json", f"{name}/{CHECKPOINTS_FOLDER}/{at}.json")
                 file = content["tensors"]
@@ -133,8 +188,9 @@ def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: 
     if at == LAST:
         why = "a run keeps its state when its last loop ends, unless `log: {weights: false}`"
         raise FileFault(f"{name} kept no state", f"name a checkpoint under `at`; {why}", field=field)
-    found = [tag for tag in (LAST, *tags) if not tag.isdigit()]
-    hint = did_you_mean(at, found, f"it has {listing(dict.fromkeys(found))}")
+    last = [LAST] if optimizer or run.holds(WEIGHTS_FILE) else []
+    found = [*last, *(tag for tag in tags if tag != LAST and not tag.isdigit())]
+    hint = did_you_mean(at, found, f"it has {listing(found)}" if found else "it has none yet")
     if at == BEST and "#" in name:
         hint = f"a point keeps its last weights alone; `steprun run SWEEP#{directory.name}` records it as a run"
     raise FileFault(f"{name} has no checkpoint `{at}`", hint, field=field)

@@ -21,7 +21,7 @@ from runner.record.apply.classes import classes_of, named
 from runner.record.apply.columns import sources_of
 from runner.record.apply.loading import folders_of, model_of
 from runner.record.apply.model import Model
-from runner.record.apply.output import arrow_of, check_target, writing
+from runner.record.apply.output import arrow_of, check_is_not_read, check_target, writing
 from runner.record.apply.per_sample import check_per_sample
 from runner.record.apply.samples import (
     Block,
@@ -75,9 +75,9 @@ def apply(run: str | Path, request: Request, *, warn: Warn, progress: Callable[[
     _check_names(request)
     found = open_run(run)
     folders = folders_of(found, request.allow)
-    config = found.load_config(folders)
-    option = data_option(request.data, config)
-    config = overridden(config, option.overrides) if option.overrides else config
+    recorded = found.load_config(folders)
+    option = data_option(request.data, recorded)
+    config = overridden(recorded, option.overrides) if option.overrides else recorded
     model = model_of(found, config, request.at, request.device, folders)
     model.check_values(request.values)
     classes = classes_of(request.classes, request.values, config)
@@ -85,8 +85,10 @@ def apply(run: str | Path, request: Request, *, warn: Warn, progress: Callable[[
     memory = request.memory or machine_memory()
     with text_read_once([(column, True) for column in request.columns]):
         folders = [*folders, *option.folders]
-        source = plan_samples(config, name, columns, sources_of(found.manifest), folders, memory)
+        sources = sources_of(found.manifest).redeclared(recorded.data, config.data)
+        source = plan_samples(config, name, columns, sources, folders, memory)
         check_copies(source, request.columns)
+        check_is_not_read(request.to, [path for column in source.columns for path in column.array.paths])
         return _write(config, model, source, request, classes, warn, progress)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from runner.config import DataDeclaration
 from runner.errors import RunError
 from runner.language.dtypes import DTYPES
 from runner.record.data_files import DATA_COLUMNS
@@ -30,6 +31,15 @@ class SourcesOfRun:
     columns: Mapping[str, ColumnOfRun]  # by name; the first declared source that has a column describes it
     sizes: Mapping[str, tuple[int, ...]]  # the shape of each column by name: `train.x.shape`
     of_file: Mapping[tuple[str, str], str | tuple[str, ...]]  # (source, column) → columns of its table, without globs
+
+    def redeclared(self, before: Mapping[str, DataDeclaration], now: Mapping[str, DataDeclaration]) -> SourcesOfRun:
+        """The same run, whose sources take other columns of a file where the declaration of a batch column changed."""
+        kept = {
+            (source, name): columns
+            for (source, name), columns in self.of_file.items()
+            if source in now and before[source].columns.get(name) == now[source].columns.get(name)
+        }
+        return replace(self, of_file=kept)
 
 
 def sources_of(manifest: Mapping[str, Any]) -> SourcesOfRun:

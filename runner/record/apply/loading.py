@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.config import Config
+from runner.config import Config, overridden
 from runner.faults import Faults
 from runner.plan.checks.device import prepare_device
 from runner.record.apply.columns import sources_of
@@ -48,7 +49,7 @@ def folders_of(run: Run, allowed: Sequence[str | Path]) -> list[Path]:
 def model_of(run: Run, config: Config, at: str, device: str | None, folders: Sequence[Path]) -> Model:
     """The model of a run whose config is loaded. Raises as `load_model`."""
     if device is not None:
-        config = config.model_copy(update={"device": device})
+        config = overridden(config, [f"device={json.dumps(device)}"])
     faults = Faults(config.document)
     prepare_device(config, faults)
     faults.stop()

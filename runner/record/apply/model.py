@@ -268,6 +268,8 @@ class Model:
                 raise UsageError(Problem(f"the run has no column `{name}`", hint))
             if not isinstance(value, Tensor):
                 raise UsageError(Problem(f"`{name}` is a {type(value).__name__}", "pass a torch tensor"))
+            if value.is_meta:
+                raise UsageError(Problem(f"`{name}` is on the meta device, without values", "pass a tensor of numbers"))
             described = self.columns.get(name)
             if value.dim() == 0 or (described is not None and tuple(value.shape[1:]) != described.shape):
                 shape = described.shape if described is not None else ()

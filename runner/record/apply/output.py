@@ -42,6 +42,12 @@ def check_target(to: str, force: bool) -> None:
         raise UsageError(Problem(f"{to} exists", "write --force to replace it, or choose another name"))
 
 
+def check_is_not_read(to: str, paths: Sequence[Path]) -> None:
+    """Raise UsageError if a file of values would replace one of the data files that it is computed from."""
+    if to != STDOUT and any(Path(to).exists() and os.path.samefile(to, path) for path in paths):
+        raise UsageError(Problem(f"{to} is the data file", "choose another name"))
+
+
 @contextmanager
 def writing(to: str) -> Iterator[Write]:
     """Provides a function that writes record batches of one schema; the file is complete when the block ends.

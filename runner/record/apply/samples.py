@@ -57,13 +57,23 @@ class DataOption:
     folders: tuple[Path, ...]  # of the files that it names
 
 
+_WITHOUT_EFFECT: Mapping[str, str] = {
+    "select": "remove it: every row of the file is a sample",
+    "shuffle": "remove it: samples are in the order of the file",
+    "drop_last": "remove it: every row of the file is a sample",
+    "batch_size": "write --batch-size",
+    "dtype": "remove it: columns have the dtype of the run",
+}
+"""Keys of a source that do not apply to new samples, and what to write instead."""
+
+
 def data_option(texts: Sequence[str], config: Config) -> DataOption:
     """What `--data train.file=new.csv` means; paths in it are relative to the working directory.
 
     Args:
         texts: `SOURCE`, or `SOURCE.KEY=VALUE` with a key of a data source, all of one source.
     Raises:
-        UsageError: the run has no such source, or there are several.
+        UsageError: the run has no such source, there are several, or a key has no effect.
     """
     names: dict[str, None] = {}
     overrides: list[str] = []
@@ -78,10 +88,9 @@ def data_option(texts: Sequence[str], config: Config) -> DataOption:
                 raise UsageError(Problem(f"--data {text} names a file, but no data source", hint))
             raise UsageError(Problem(f"the run has no data source `{name}`", did_you_mean(name, config.data, known)))
         names[name] = None
-        if not equals:
+        if not equals and not field:
             continue
-        if not field:
-            raise UsageError(Problem(f"--data {text} names no key of `{name}`", f"write --data {name}.file={value}"))
+        _check_key(text, name, field, value if equals else None)
         if field == "file" or (field.startswith("columns.") and config.data[name].file is None):
             path, hash_sign, array = value.partition("#")
             absolute = Path(path).resolve()
@@ -91,6 +100,17 @@ def data_option(texts: Sequence[str], config: Config) -> DataOption:
     if len(names) > 1:
         raise UsageError(Problem(f"--data names {listing(names)}", "name one source"))
     return DataOption(next(iter(names), None), tuple(overrides), tuple(folders))
+
+
+def _check_key(text: str, source: str, field: str, value: str | None) -> None:
+    """Raise UsageError unless an option gives a value to a key that has an effect."""
+    if value is None:
+        raise UsageError(Problem(f"--data {text} has no value", f"write --data {source}.{field}=VALUE"))
+    if not field:
+        raise UsageError(Problem(f"--data {text} names no key of `{source}`", f"write --data {source}.file={value}"))
+    key = field.partition(".")[0]
+    if key in _WITHOUT_EFFECT:
+        raise UsageError(Problem(f"`{key}` of `{source}` has no effect here", _WITHOUT_EFFECT[key]))
 
 
 def plan_samples(

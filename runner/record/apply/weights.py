@@ -26,7 +26,7 @@ def weights_of(directory: Path, at: str = "last") -> dict[str, Tensor]:
     try:
         # not validated: a text that cannot be a tag is one that no checkpoint has
         declared = FromRun.model_construct(run=str(directory.resolve()), at=at)
-        found = find_weights(declared, directory, [directory.resolve()])
+        found = find_weights(declared, directory, [directory.resolve()], own=True)
         with open_ordinary(found.path) as file:
             _, entries, _ = safetensors_contents(file, os.fstat(file.fileno()).st_size, found.name)
         # the other tensors of a checkpoint have dots in their names

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.config import Config
 from runner.config.document import Document
+from runner.config.files.run_paths import fields_digest
 from runner.config.text.emit import is_column_file_path, is_file_path
 from runner.config.text.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted, plain
 
@@ -49,7 +50,7 @@ def config_digests(config: Config) -> dict[str, str]:
 
 def config_digest(document: Document) -> str:
     """The SHA-256 of the fields that a run's rows depend on."""
-    return hashlib.sha256(json.dumps(config_fields(document), sort_keys=True).encode()).hexdigest()
+    return fields_digest(config_fields(document))
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:

@@ -303,6 +303,34 @@ def test_a_snapshot_notices_other_weights(base: runner.Run, tmp_path: Path) -> N
     assert "file.safetensors" in checked.out
 
 
+def test_a_run_without_weights_names_its_checkpoints(tmp_path: Path) -> None:
+    text = BASE.replace("steps: 10", "steps: [{repeat: {times: 10, steps: [train, {checkpoint: mid, every: 4}]}}]")
+    run = runner.run(write(tmp_path, text, "base.yaml"), runs_dir=tmp_path / "runs")
+    (run.path / "weights.safetensors").unlink()
+    for start, hint in (
+        (
+            "runs/base",
+            "a run writes them when it ends, unless it says `log: {weights: false}`; it has the checkpoint mid",
+        ),
+        ("{run: runs/base, at: best}", "it has mid"),
+    ):
+        with pytest.raises(runner.ConfigError, match=r"kept no weights|no checkpoint") as caught:
+            fine(tmp_path, start)
+        assert caught.value.problems[0].hint == hint
+    shutil.rmtree(run.path / "checkpoints")
+    with pytest.raises(runner.ConfigError, match="no checkpoint `best`") as caught:
+        fine(tmp_path, "{run: runs/base, at: best}")
+    assert caught.value.problems[0].hint == "it has none yet"
+
+
+def test_weights_that_another_run_wrote_are_refused(base: runner.Run, tmp_path: Path) -> None:
+    other = runner.run(write(tmp_path, BASE.replace("steps: 10", "steps: 9"), "other.yaml"), runs_dir=tmp_path / "more")
+    shutil.copy(other.path / "weights.safetensors", base.path / "weights.safetensors")
+    with pytest.raises(runner.ConfigError, match=r"weights.safetensors was not written by this run") as caught:
+        fine(tmp_path)
+    assert caught.value.problems[0].hint == "restore the file from a copy, or run the config again"
+
+
 # --- from a stranger
 
 

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from runner.language.dtypes import dtype_name
 from runner.plan.data.casting import first_misfit, is_lossless
 from runner.plan.data.files import (
     ArrayFile,
-    CastFault,
     cast,
     describe,
     groups_of,
     header_of,
+    misfit_fault,
     read_group,
     read_text,
 )
 from runner.plan.data.row_files import in_order, row_blocks
 from runner.plan.data.selection.selected_rows import selected_blocks
 from runner.plan.data.selection.selection import Selection, all_rows
+from runner.plan.data.tables.conversions import Reading
 from runner.plan.data.tables.parquet import Part, groups_in_doubt, parquet_parts
 from runner.plan.memory import machine_memory
 
@@ -108,7 +108,7 @@ def _check_parquet(array: ArrayFile, dtype: torch.dtype, scan: Scan, selection: 
         for part in parquet_parts(array.paths, array.columns, array.reading, groups):
             if not scan.takes(part.values.nbytes):
                 return
-            _check_part(part, starts[groups.start], dtype, selection)
+            _check_part(part, starts[groups.start], dtype, selection, array.reading)
 
 
 def _runs(numbers: list[int]) -> Iterator[range]:
@@ -129,7 +129,7 @@ def _check_rows(array: ArrayFile, values: Tensor, start: int, dtype: torch.dtype
         cast(values[torch.from_numpy(rows)], dtype, array, rows + start)
 
 
-def _check_part(part: Part, first: int, dtype: torch.dtype, selection: Selection | None) -> None:
+def _check_part(part: Part, first: int, dtype: torch.dtype, selection: Selection | None, reading: Reading) -> None:
     """Check some rows of a column of Parquet files whose first row group begins at row `first`."""
     values = part.values
     found = first_misfit(values, dtype)
@@ -146,5 +146,4 @@ def _check_part(part: Part, first: int, dtype: torch.dtype, selection: Selection
         message = (
             f"{part.file} holds {value} in row {part.first + int(rows[index[0]])}{at} of the column `{part.column}`"
         )
-        message += f", which does not fit {dtype_name(dtype)}: it {reason}"
-        raise CastFault(message, "write a `dtype` that holds it, or correct the value")
+        raise misfit_fault(message, part.column, value, reason, dtype, reading)

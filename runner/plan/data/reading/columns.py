@@ -30,6 +30,7 @@ class ColumnSummary:
     decimal: str = "."
     rows: int = 0
     missing: int = 0
+    is_readable: bool = True  # whether it has numbers or text; otherwise its kind is its type
     kinds: set[str] = field(default_factory=set)
     least: Any = None
     largest: Any = None

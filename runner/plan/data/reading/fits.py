@@ -166,7 +166,8 @@ def _fitted(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memo
         if wish.key == "fill":
             return _replacement(table, column, wish, rows, memory)
         array = table.holding(column)
-        counts = _distinct(array, column, rows, memory)
+        found, absent = _distinct(array, column, rows, memory), {BLANK, *array.reading.dialect.missing}
+        counts = {word: count for word, count in found.items() if word not in absent}
         classes = sorted_classes(counts, column, array.path.name)
     except FileFault as fault:
         raise PlacedFault(wish.path, fault.message, fault.hint) from fault
@@ -180,14 +181,13 @@ _RARE = 50
 
 def _warn_of_rare(counts: Mapping[str, int], wish: Wish, faults: Faults) -> None:
     """Warn of one class alone, and of a class with one row where the others have many."""
-    known = {word: count for word, count in counts.items() if word != BLANK}
-    if len(known) == 1:
-        (word,) = known
+    if len(counts) == 1:
+        (word,) = counts
         message = f"`{wish.written}` has one class, `{word[:40]}`: nothing can be learnt of it"
         faults.warn(wish.path, message, "use rows of several classes, or leave the column out")
         return
-    rare = next((word for word, count in sorted(known.items()) if count == 1), None)
-    if rare is not None and sum(known.values()) >= _RARE * len(known):
+    rare = next((word for word, count in sorted(counts.items()) if count == 1), None)
+    if rare is not None and sum(counts.values()) >= _RARE * len(counts):
         hint = "correct the text if it is misspelt, or list the classes"
         faults.warn(wish.path, f"the class `{rare[:40]}` of `{wish.written}` has one row", hint)
 

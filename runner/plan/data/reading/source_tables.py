@@ -79,6 +79,8 @@ def check_keys(declared: Dialect, file: str, path: ConfigPath) -> None:
     Raises:
         PlacedFault: one of them does not.
     """
+    if not is_table_name(file) and Path(file.partition("#")[0]).suffix.lower() not in (".npy", *_KEYED):
+        return  # opening it says what is wrong with the file
     written = declared.model_fields_set
     for key in _TEXT_KEYS:
         if key in written and not is_text_name(file):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from runner.plan.data.tables.byte_blocks import byte_blocks
 from runner.plan.data.tables.cells import BLANK, is_usual_missing, number_of
 from runner.plan.data.tables.conversions import Reading
 from runner.plan.data.tables.header import DELIMITERS, recognised
+from runner.plan.data.tables.parquet import column_parts
+from runner.plan.data.tables.parquet_files import columns_without_cells
 from runner.plan.data.tables.text_table import column_names
 
 _COMMENTS = ("#", "%", "//")
@@ -64,7 +66,12 @@ def summarise(path: Path) -> FileSummary:
 
 
 def _described(array: ArrayFile) -> tuple[tuple[int, ...], str]:
-    header = header_of(array)
+    try:
+        header = header_of(array)
+    except FileFault as fault:
+        if "would need pickle" not in fault.message:
+            raise
+        return (), "Python objects, which are not read"
     if header.text is not None:
         return header.shape, "text"
     shape, dtype = describe(array)
@@ -76,6 +83,25 @@ def _columns(array: ArrayFile, absent: Sequence[str]) -> list[ColumnSummary]:
     if array.is_text:
         return columns_of_text(array.paths, array.reading.dialect, names, absent)
     found = [ColumnSummary(name) for name in names]
+    total = sum(groups_of(array))
+    if not total:
+        raise FileFault(f"{array.path.name} has no rows", "add rows")
+    others = columns_without_cells(array.paths)
+    for column in found:
+        if column.name in others:
+            column.rows, column.kinds, column.is_readable = total, {others[column.name]}, False
+            column.missing = sum(block[column.name].null_count for block in _parts(array, column.name))
+    _add_cells(array, [column for column in found if column.is_readable], absent)
+    return found
+
+
+def _parts(array: ArrayFile, name: str) -> Iterator[Mapping[str, Any]]:
+    for path in array.paths:
+        for _, block in column_parts(path, [name]):
+            yield block
+
+
+def _add_cells(array: ArrayFile, found: Sequence[ColumnSummary], absent: Sequence[str]) -> None:
     rows = min(ROWS_AT_ONCE, max(1, sum(groups_of(array))))
     at_once = max(1, _CELLS_AT_ONCE // rows)
     for start in range(0, len(found), at_once):
@@ -83,7 +109,6 @@ def _columns(array: ArrayFile, absent: Sequence[str]) -> list[ColumnSummary]:
         for _, _, block in cell_blocks(array, [column.name for column in some]):
             for column in some:
                 column.add(block[column.name], absent)
-    return found
 
 
 def _missing_texts(columns: Sequence[ColumnSummary]) -> list[Any]:

@@ -22,6 +22,12 @@ class Cells:
 
     values: Any  # numpy `(n,)`: numbers, booleans, or strings as objects; anything where missing
     missing: Mask  # NaN counts as missing
+    listed: Mask | None = None  # which texts `missing` of the table lists: they are missing, and compare as text
+
+    @property
+    def absent(self) -> Mask:
+        """Which cells mean a missing value."""
+        return self.missing if self.listed is None else self.missing | self.listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from runner.plan.data.arrays import names_of
 from runner.plan.data.files import ArrayFile, FileFault, array_words, describe, header_of, read, table_names
 from runner.plan.data.raw_columns import ROWS_AT_ONCE, raw_blocks
 from runner.plan.data.selection.cells import Blocks, Cells, Kind, Table, cells_of_numbers
+from runner.plan.data.tables.cells import BLANK
+from runner.plan.data.tables.parquet_files import parquet_kinds
 
 
 def open_table(arrays: Mapping[str, ArrayFile], shared: bool, rows: int, limit: int) -> Table:
@@ -77,18 +79,40 @@ def _of_table(array: ArrayFile, rows: int, limit: int) -> Table:
 
     def kind(name: str) -> Kind:
         if name not in kinds:
-            first = next(raw_blocks(array, [name], limit))[name]
-            kinds[name] = "text" if first.dtype == object else "boolean" if first.dtype == bool else "number"
+            kinds[name] = _kind_of(array, name, limit)
         return kinds[name]
 
     def blocks(wanted: Sequence[str]) -> Blocks:
         for block in raw_blocks(array, wanted, limit):
-            yield {name: _cells(values) for name, values in block.items()}
+            cells = {name: _blank(values) if kind(name) == "text" else values for name, values in block.items()}
+            yield {name: _cells(values, array.reading.dialect.missing) for name, values in cells.items()}
 
     return Table(array.path.name, names, rows, kind, blocks)
 
 
-def _cells(values: Any) -> Cells:
+def _kind_of(array: ArrayFile, name: str, limit: int) -> Kind:
+    """The kind of a column, which is the same in all files of a table; one of nulls alone has any kind."""
+    if array.is_text:
+        first = next(raw_blocks(array, [name], limit))[name]
+        return "text" if first.dtype == object else "boolean" if first.dtype == bool else "number"
+    found: tuple[Kind, str, str] | None = None
+    for file, kind, stored in parquet_kinds(array.paths, name):
+        if kind is None:
+            continue
+        if found is not None and found[0] != kind:
+            message = f"the column `{name}` of {file} holds {stored}, and that of {found[1]} {found[2]}"
+            raise FileFault(message, "give the files of a source the same dtypes")
+        found = found or (kind, file, stored)
+    return "number" if found is None else found[0]
+
+
+def _blank(values: Any) -> Any:
+    """The cells of a column of text; those of a file with nulls alone were read as numbers."""
+    return values if values.dtype == object else numpy.full(len(values), BLANK, dtype=object)
+
+
+def _cells(values: Any, absent: Sequence[str] = ()) -> Cells:
     if values.dtype != object:
         return cells_of_numbers(values)
-    return Cells(values, numpy.asarray(values == "", dtype=bool))
+    listed = [numpy.asarray(values == text, dtype=bool) for text in absent if text != BLANK]
+    return Cells(values, numpy.asarray(values == BLANK, dtype=bool), numpy.any(listed, 0) if listed else None)

@@ -149,7 +149,8 @@ class _Compiler:
             elif isinstance(test, (ast.Is, ast.IsNot)):
                 tests.append(self._missing(left, right, isinstance(test, ast.IsNot)))
             else:
-                tests.append(self._pair(self._value(left), test, self._value(right)))
+                part = self._value(left)
+                tests.append(self._pair(part, test, self._beside(right, part)))
         if len(tests) == 1:
             return _Part("boolean", tests[0], node, True)
         return _Part("boolean", lambda block: numpy.logical_and.reduce([test(block) for test in tests]), node, True)
@@ -194,7 +195,7 @@ class _Compiler:
         if not right.elts:
             raise self.fault(right, "the list has no values", "write at least one")
         part = self._value(left)
-        equal = [self._pair(part, ast.Eq(), self._value(element)) for element in right.elts]
+        equal = [self._pair(part, ast.Eq(), self._beside(element, part)) for element in right.elts]
 
         def holds(block: Block) -> Mask:
             found: Mask = numpy.logical_or.reduce([each(block) for each in equal])
@@ -209,10 +210,18 @@ class _Compiler:
         evaluate = self._value(left).evaluate
 
         def holds(block: Block) -> Mask:
-            missing: Mask = evaluate(block).missing
-            return ~missing if negated else missing
+            absent: Mask = evaluate(block).absent
+            return ~absent if negated else absent
 
         return holds
+
+    def _beside(self, node: ast.expr, other: _Part) -> _Part:
+        """A value that is compared with another one: a name beside text may be text without quotes."""
+        known = isinstance(node, ast.Name) and (self._names.column(node.id) or node.id in self._names.constants)
+        if isinstance(node, ast.Name) and other.kind == "text" and not known:
+            message = f"{self._names.file} has no column `{node.id}`"
+            raise self.fault(node, message, f"write `'{node.id}'` if it is text")
+        return self._value(node)
 
     def _value(self, node: ast.expr) -> _Part:
         if isinstance(node, ast.Constant):

@@ -33,8 +33,8 @@ def labels_of(table: Table, column: str, kind: Kind, selection: Selection) -> La
     for block in table.blocks([column]):
         cells = block[column]
         mask = selection.mask(row, row + len(cells.missing))
-        if bool((cells.missing & mask).any()):
-            at = row + int((cells.missing & mask).argmax())
+        if bool((cells.absent & mask).any()):
+            at = row + int((cells.absent & mask).argmax())
             message = f"{table.file} has no value in row {at} of the column `{column}`"
             raise FileFault(message, f'fill it, or leave such rows out with `where: column("{column}") is not missing`')
         values = cells.values[mask]

@@ -91,7 +91,7 @@ def converted(cells: Numbers | Words, column: str, reading: Reading) -> Numbers:
     conversion = reading.of(column)
     if isinstance(cells, Words):
         if conversion.classes:
-            return _classes(cells, column, conversion, reading.lenient)
+            return _classes(cells, column, conversion, reading)
         return _dates(cells, reading, conversion)
     if conversion.fill is not None:
         return _filled(cells, conversion.fill)
@@ -147,23 +147,27 @@ def integer_of(text: str) -> int | None:
         return None
 
 
-def _classes(cells: Words, column: str, conversion: Conversion, lenient: bool) -> Numbers:
+def _classes(cells: Words, column: str, conversion: Conversion, reading: Reading) -> Numbers:
     table = numpy.array(class_codes(cells.words, conversion.classes), dtype=numpy.int64)
     codes = table[cells.codes]
-    if not lenient and len(table) and table.min() < 0 and (unknown := codes < 0).any():
+    if not reading.lenient and len(table) and table.min() < 0 and (unknown := codes < 0).any():
         row = int(unknown.argmax())
-        raise unknown_class(row, cells.words[cells.codes[row]], column, conversion)
+        raise unknown_class(row, cells.words[cells.codes[row]], column, reading)
     if not conversion.one_hot:
         return Numbers(codes, None)
     return Numbers(codes[:, None] == numpy.arange(len(conversion.classes)), None)
 
 
-def unknown_class(row: int, word: str, column: str, conversion: Conversion) -> CellFault:
+def unknown_class(row: int, word: str, column: str, reading: Reading) -> CellFault:
     """The fault of a text that is not one of the classes."""
     if word == BLANK:
         return CellFault(row, "", "write a class, or leave the row out")
-    names = [str(name) for name in conversion.classes]
-    known = did_you_mean(word, names, f"the classes are {listing(names, 6)}")
+    if word in reading.dialect.missing:
+        hint = f"leave the row out, or add `{word[:40]}` to the classes"
+        return CellFault(row, f"which `missing` lists, and `{column}` has classes", hint)
+    names = [str(name) for name in reading.of(column).classes]
+    shown = f"the classes are {listing(names, 6)}"
+    known = shown if integer_of(word) is not None else did_you_mean(word, names, shown)  # no integer is misspelt
     return CellFault(row, f"which is no class of `{column}`", known or "add it to the classes")
 
 

@@ -17,6 +17,7 @@ from runner.plan.data.sandbox import FileFault
 from runner.plan.data.tables.byte_blocks import Block, byte_blocks
 from runner.plan.data.tables.cells import is_number
 from runner.plan.data.tables.columns import MOST_COLUMNS
+from runner.text import counted
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """The delimiter of each type of file, unless the config writes another."""
@@ -135,13 +136,16 @@ def _header(first: Block, name: str, dialect: Dialect, delimiter: str) -> tuple[
     named = dialect.header is True
     if named and not any(cells):
         raise FileFault(f"{name}:{first.line_of(1)} is blank", "its first line names the columns")
+    if not cells:
+        raise FileFault(f"{name}:{first.line_of(1)} is blank", "begin the file with a row")
     _check_delimiter(first, name, dialect, delimiter, cells)
     if not named:
         if dialect.header is False:
             return tuple(map(str, range(len(cells)))), first
         assert not isinstance(dialect.header, bool)
         if len(dialect.header) != len(cells):
-            message = f"`header` has {len(dialect.header)} names, and the first row of {name} has {len(cells)} cells"
+            named_columns, found = counted(len(dialect.header), "name"), counted(len(cells), "cell")
+            message = f"`header` has {named_columns}, and the first row of {name} has {found}"
             raise FileFault(message, "name each column")
         return dialect.header, first
     if all(map(is_number, cells)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +14,25 @@ from torch import Tensor
 from runner.language.dtypes import dtype_name
 from runner.plan.data.casting import ends_fit, first_misfit, is_lossless
 from runner.plan.data.dtypes import WIDENED
-from runner.plan.data.sandbox import FileFault, open_ordinary
+from runner.plan.data.sandbox import FileFault
 from runner.plan.data.tables.columns import Columns, check_alike, chosen_of
 from runner.plan.data.tables.conversions import CellFault, Conversion, Reading, as_floating, converted, missing_integer
 from runner.plan.data.tables.parquet_cells import cells_of, is_plain_text
-from runner.plan.data.tables.text_table import check_same_columns, first_inexact
-
-_REWRITE = "write the file again"
+from runner.plan.data.tables.parquet_files import REWRITE, Paths, open_parquet, row_groups
+from runner.plan.data.tables.text_table import first_inexact
 
 ROWS_AT_ONCE = 1 << 16
 """Rows of a Parquet file to decode at a time."""
-
-Paths = Sequence[Path]
 
 
 def describe_parquet(paths: Paths, columns: Columns, reading: Reading) -> tuple[tuple[int, ...], torch.dtype]:
     """The shape and dtype of columns of Parquet files, from their footers."""
     rows, first = 0, None
     for path in paths:
-        with _parquet(path) as (parquet, name):
+        with open_parquet(path) as (parquet, name):
             layout = _layout(parquet, columns, reading, name)
             if parquet.metadata.num_rows < 0:
-                raise FileFault(f"{name} is not a valid Parquet file: its footer counts no rows", _REWRITE)
+                raise FileFault(f"{name} is not a valid Parquet file: its footer counts no rows", REWRITE)
             rows += parquet.metadata.num_rows
         first = layout if first is None else first
         if (layout.shape, layout.dtype) != (first.shape, first.dtype):
@@ -44,31 +40,6 @@ def describe_parquet(paths: Paths, columns: Columns, reading: Reading) -> tuple[
             raise FileFault(f"{name} holds {kinds} in the same columns", "give the files of a source the same dtypes")
     assert first is not None
     return (rows, *first.shape), first.dtype
-
-
-def parquet_names(paths: Paths) -> tuple[str, ...]:
-    """The names of the columns of Parquet files.
-
-    Raises:
-        FileFault: a file has other columns than the first.
-    """
-    found: tuple[str, ...] = ()
-    for path in paths:
-        with _parquet(path) as (parquet, _):
-            names = tuple(parquet.schema_arrow.names)
-        found = found or names
-        check_same_columns(found, names, paths[0], path)
-    return found
-
-
-def row_groups(paths: Paths) -> tuple[int, ...]:
-    """The number of rows of each row group of Parquet files."""
-    found: list[int] = []
-    for path in paths:
-        with _parquet(path) as (parquet, _):
-            metadata = parquet.metadata
-            found += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +86,7 @@ def parquet_parts(paths: Paths, columns: Columns, reading: Reading, groups: rang
     """
     before = passed = 0
     for path in paths:
-        with _parquet(path) as (parquet, name):
+        with open_parquet(path) as (parquet, name):
             metadata = parquet.metadata
             lengths = [metadata.row_group(each).num_rows for each in range(metadata.num_row_groups)]
             chosen = [each for each in range(len(lengths)) if groups is None or passed + each in groups]
@@ -145,7 +116,7 @@ def _parts(
         start = 0
         for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column]):
             if start + len(batch) > rows:
-                raise FileFault(f"{name} is not a valid Parquet file: its footer counts {rows:,} rows", _REWRITE)
+                raise FileFault(f"{name} is not a valid Parquet file: its footer counts {rows:,} rows", REWRITE)
             values = _values(batch.column(0), name, column, skipped + start, reading, layout)
             if not reading.of(column).one_hot:
                 values = values.reshape(len(batch), *layout.inner)
@@ -153,7 +124,7 @@ def _parts(
             yield Part(name, column, slot, before + start, skipped + start, values)
             start += len(batch)
         if start != rows:
-            raise FileFault(f"{name} is not a valid Parquet file: `{column}` has {start:,} rows", _REWRITE)
+            raise FileFault(f"{name} is not a valid Parquet file: `{column}` has {start:,} rows", REWRITE)
 
 
 def groups_in_doubt(paths: Paths, columns: Columns, reading: Reading, dtype: torch.dtype) -> list[int]:
@@ -161,11 +132,11 @@ def groups_in_doubt(paths: Paths, columns: Columns, reading: Reading, dtype: tor
     found: list[int] = []
     passed = 0
     for path in paths:
-        with _parquet(path) as (parquet, name):
+        with open_parquet(path) as (parquet, name):
             layout = _layout(parquet, columns, reading, name)
             casts = {}
             for column in layout.columns:
-                kind = None if reading.of(column).of_text else _arrow_kind(parquet.schema_arrow.field(column), name)[1]
+                kind = None if reading.of(column).of_text else _stored_kind(parquet.schema_arrow.field(column), name)
                 casts[column] = (kind, layout.dtype, dtype)
             places = _places(parquet.metadata, casts)
             for group in range(parquet.metadata.num_row_groups):
@@ -192,19 +163,20 @@ def _is_sure(statistics: Any, casts: tuple[torch.dtype | None, torch.dtype, torc
     kind, common, dtype = casts
     if kind is None or statistics is None or not statistics.has_null_count or statistics.null_count:
         return False
-    if is_lossless(kind, common) and is_lossless(common, dtype):
+    read = WIDENED.get(kind, kind)
+    if is_lossless(kind, read) and is_lossless(read, common) and is_lossless(common, dtype):
         return True
     ends = (statistics.min, statistics.max) if statistics.has_min_max else ()
     real = dtype.to_real() if dtype.is_complex else dtype
     match ends:
         case (int() | float() as least, int() | float() as largest):
-            return ends_fit(least, largest, common) and ends_fit(least, largest, real)
+            return all(ends_fit(least, largest, each) for each in (read, common, real))
     return False
 
 
 def names_in_parquet(paths: Paths, columns: Columns) -> tuple[str, ...]:
     """The names of the selected columns, in their order."""
-    with _parquet(paths[0]) as (parquet, name):
+    with open_parquet(paths[0]) as (parquet, name):
         return chosen_of(columns, parquet.schema_arrow.names, name)
 
 
@@ -266,7 +238,7 @@ def _values(array: Any, file: str, column: str, start: int, reading: Reading, la
             cells = as_floating(cells)
     except CellFault as fault:
         shown = array[fault.row].as_py()
-        held = "a null" if shown is None else f"`{str(shown)[:40]}`"
+        held = "a null" if shown is None else f"`{str(shown)[:40]}`" if str(shown).strip() else "nothing"
         message = f"{file} holds {held} in row {start + fault.row} of the column `{column}`"
         raise FileFault(
             f"{message}, {fault.reason}" if fault.reason else message, fault.hint, about_columns=True
@@ -292,7 +264,7 @@ def _check_fits(values: Tensor, dtype: torch.dtype, file: str, column: str, star
 
 def column_parts(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yields some columns of a Parquet file as Arrow arrays, some rows at a time, after the number of the first row."""
-    with _parquet(path) as (parquet, name):
+    with open_parquet(path) as (parquet, name):
         chosen_of(tuple(columns), parquet.schema_arrow.names, name)
         start = 0
         for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
@@ -314,7 +286,7 @@ def parquet_blocks(
         FileFault: as `read_parquet`.
     """
     for path in paths:
-        with _parquet(path) as (parquet, name):
+        with open_parquet(path) as (parquet, name):
             layouts = [(_layout(parquet, columns, reading, name), columns, reading) for columns, reading in selections]
             copied = chosen_of(tuple(others), parquet.schema_arrow.names, name) if others else ()
             wanted = dict.fromkeys([*(column for layout, _, _ in layouts for column in layout.columns), *copied])
@@ -324,7 +296,7 @@ def parquet_blocks(
                 yield tensors, batch.select(list(copied))
                 start += len(batch)
             if start != parquet.metadata.num_rows:
-                raise FileFault(f"{name} is not a valid Parquet file: it has {start:,} rows", _REWRITE)
+                raise FileFault(f"{name} is not a valid Parquet file: it has {start:,} rows", REWRITE)
 
 
 def _batches(parquet: Any, columns: list[str]) -> Iterator[Any]:
@@ -352,21 +324,19 @@ def _block(batch: Any, layout: _Layout, columns: Columns, reading: Reading, file
     return result
 
 
-@contextmanager
-def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    with open_ordinary(path) as file:
-        try:
-            yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True), path.name
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it cannot be read"
-            raise FileFault(f"{path.name} is not a valid Parquet file: {reason}", _REWRITE) from error
-
-
 def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
     """The shape of one row and the dtype of a column."""
+    shape, dtype = _stored(field, file)
+    return shape, WIDENED.get(dtype, dtype)
+
+
+def _stored_kind(field: Any, file: str) -> torch.dtype:
+    """The dtype of a column in the file; unsigned integers are read as int64."""
+    return _stored(field, file)[1]
+
+
+def _stored(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
+    """The shape of one row of a column, and its dtype in the file."""
     import pyarrow
 
     shape: list[int] = []
@@ -388,7 +358,7 @@ def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
         raise FileFault(
             f"the column `{field.name}` of {file} holds {field.type}, not numbers", hint, about_columns=True
         )
-    return tuple(shape), WIDENED.get(dtype, dtype)
+    return tuple(shape), dtype
 
 
 _ARROW: Mapping[str, torch.dtype] = {
@@ -400,6 +370,7 @@ _ARROW: Mapping[str, torch.dtype] = {
     "halffloat": torch.float16,
     "float": torch.float32,
     "double": torch.float64,
+    "null": torch.float64,  # a column of nulls alone
 }
 
 
@@ -428,6 +399,6 @@ def _arrow_values(array: Any, file: str, column: str, start: int) -> Tensor:
     values = array.to_numpy(zero_copy_only=False)
     if values.dtype == numpy.uint64 and (beyond := values > 2**63 - 1).any():
         message = f"{file} holds an unsigned integer beyond 2^63 in row {row(int(beyond.argmax()))}"
-        raise FileFault(f"{message} of the column `{column}`", "save it as int64")
+        raise FileFault(f"{message} of the column `{column}`", "save it as float64")
     wide = values.astype(numpy.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values.copy()
     return torch.from_numpy(wide)

@@ -22,6 +22,25 @@ def is_plain_text(kind: Any) -> bool:
     )
 
 
+def has_cells(kind: Any) -> bool:
+    """Whether the values of an Arrow type are numbers, booleans, text, times or nulls."""
+    import pyarrow
+
+    types = pyarrow.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (
+        is_plain_text,
+        types.is_integer,
+        types.is_floating,
+        types.is_boolean,
+        types.is_decimal,
+        types.is_temporal,
+        types.is_null,
+    )
+    return any(test(kind) for test in tests)
+
+
 def cells_of(array: Any, conversion: Conversion, file: str, column: str, start: int) -> Numbers | Words:
     """The cells of some rows of a column, for a conversion.
 
@@ -42,6 +61,8 @@ def words_in(array: Any, file: str, column: str) -> Words:
     import pyarrow
     import pyarrow.compute
 
+    if pyarrow.types.is_null(array.type):
+        array = array.cast(pyarrow.string())
     kind = array.type.value_type if pyarrow.types.is_dictionary(array.type) else array.type
     types = pyarrow.types
     if not (is_plain_text(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_temporal(kind)):
@@ -70,7 +91,7 @@ def numbers_in(array: Any, file: str, column: str, start: int) -> Numbers:
     import pyarrow
 
     types = pyarrow.types
-    if types.is_decimal(array.type):
+    if types.is_decimal(array.type) or types.is_null(array.type):
         array = array.cast(pyarrow.float64())
     kind = array.type
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
@@ -85,7 +106,7 @@ def numbers_in(array: Any, file: str, column: str, start: int) -> Numbers:
     values = array.to_numpy(zero_copy_only=False)
     if values.dtype == numpy.uint64 and (beyond := values > 2**63 - 1).any():
         message = f"{file} holds an unsigned integer beyond 2^63 in row {start + int(beyond.argmax())}"
-        raise FileFault(f"{message} of the column `{column}`", "save it as int64")
+        raise FileFault(f"{message} of the column `{column}`", "save it as float64")
     if values.dtype.kind in "iu":
         values = values.astype(numpy.int64)
     elif values.dtype.kind == "f":

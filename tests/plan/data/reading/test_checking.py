@@ -110,6 +110,48 @@ def test_a_null_is_found_where_a_file_has_no_statistics(tmp_path: Path) -> None:
     assert fault_of(tmp_path, "file: v.parquet, columns: {v: v}") == "the column `v` of v.parquet has a null in row 2"
 
 
+@over(
+    "values, source, message",
+    [
+        ([1, 2**63 - 1], "columns: {v: v}", ""),
+        ([1, 2**63], "columns: {v: v}", "v.parquet holds an unsigned integer beyond 2^63 in row 1 of the column `v`"),
+        (
+            [2**64 - 1],
+            "columns: {v: v}, dtype: {v: float64}",
+            "v.parquet holds an unsigned integer beyond 2^63 in row 0 of the column `v`",
+        ),
+        (
+            [2**64 - 1],
+            "columns: {v: [v, w]}",
+            "v.parquet holds an unsigned integer beyond 2^63 in row 0 of the column `v`",
+        ),
+    ],
+)
+def test_an_unsigned_integer_that_int64_cannot_hold_is_found(
+    tmp_path: Path, values: list[int], source: str, message: str
+) -> None:
+    table = {"v": pyarrow.array(values, pyarrow.uint64()), "w": [0.5] * len(values)}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "v.parquet")
+    data = f"data: {{d: {{file: v.parquet, {source}}}}}\n"
+    text = f"parameters: {{w: 1.0}}\n{data}expression: w * v.to(float32).sum()\n"
+    if not message:
+        assert compiled(text, tmp_path)
+        return
+    with pytest.raises(runner.ConfigError, match="unsigned") as caught:
+        compiled(text, tmp_path)
+    (problem,) = caught.value.problems
+    assert (problem.message, problem.hint) == (message, "save it as float64")
+
+
+def test_a_fill_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"v": [1.0, None, 300.0]}), tmp_path / "v.parquet")
+    source = "file: v.parquet, columns: {v: v}, dtype: {v: uint8}, fill: {v: %s}, select: {to: 2}"
+    assert fault_of(tmp_path, source % "7") == ""
+    assert fault_of(tmp_path, source % "2.5") == (
+        "v.parquet holds 2.5 in row 1 of the column `v`, from `fill`, which does not fit uint8: it is not an integer"
+    )
+
+
 @over("kind", ["npy", "npz", "parquet"])
 def test_what_planning_does_not_read_is_found_by_the_run(tmp_path: Path, kind: str) -> None:
     with pytest.MonkeyPatch.context() as patched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -322,3 +323,99 @@ def test_a_median_that_needs_more_memory_than_there_is_is_refused(tmp_path: Path
     ):
         runner.compile(runner.loads(text.replace("HOW", "median"), base=str(tmp_path)), limits=limits)
     runner.compile(runner.loads(text.replace("HOW", "mean"), base=str(tmp_path)), limits=limits)
+
+
+GAPS = "t,n,day\nx,1,2024-01-31\nNA,2,NA\ny,3,1970-01-02\nx,4,1970-01-03\n"
+
+
+@over(
+    "source, expected",
+    [
+        ("columns: {x: n}, missing: [NA], select: t is missing", [2]),
+        ("columns: {x: n}, missing: [NA], select: t is not missing", [1, 3, 4]),
+        ("columns: {x: n}, missing: [NA], select: \"t == 'NA' or n == 4\"", [2, 4]),
+        ("columns: {x: n}, missing: [NA], select: \"t != 'NA'\"", [1, 3, 4]),
+        ("columns: {x: n}, missing: [NA, null], select: \"t in ['NA', 'y']\"", [2, 3]),
+        ("columns: {x: n}, missing: [NA], select: day is not missing", [1, 3, 4]),
+        ("columns: {x: n}, select: t is missing or n == 1", [1]),
+        ("columns: {x: t}, missing: [NA], classes: {x: sorted}, select: t is not missing", [0, 1, 0]),
+        ("columns: {x: t}, missing: [NA], classes: {x: [y, NA, x]}", [2, 1, 0, 2]),
+        ("columns: {x: t}, classes: {x: sorted}", [1, 0, 2, 1]),
+    ],
+)
+def test_a_text_that_missing_lists_is_missing_in_columns_of_text(
+    tmp_path: Path, source: str, expected: list[int]
+) -> None:
+    (tmp_path / "gaps.csv").write_text(GAPS, encoding="utf-8")
+    assert seen(tmp_path, f"file: gaps.csv, {source}").tolist() == expected
+
+
+@over(
+    "source, expected",
+    [
+        ("columns: {x: a}, fill: {x: 2.5}", [2.5, 2.5, 2.5]),
+        ("columns: {x: [n, a]}, fill: {a: 7}", [[1, 7], [2, 7], [3, 7]]),
+        ("columns: {x: n}, select: a is missing", [1, 2, 3]),
+    ],
+)
+def test_a_parquet_column_of_nulls_alone_is_a_column_of_missing_numbers(
+    tmp_path: Path, source: str, expected: list[Any]
+) -> None:
+    pandas.DataFrame({"n": [1, 2, 3], "a": [None] * 3}).to_parquet(tmp_path / "nulls.parquet")
+    assert seen(tmp_path, f"file: nulls.parquet, {source}").tolist() == expected
+
+
+@over(
+    "select",
+    ["t == 1", "\"t == 'a'\"", "t is missing", "{share: [0, 0.5], stratify: t}", "{share: [0, 0.5], group: t}"],
+)
+def test_files_that_hold_a_column_in_two_kinds_are_refused(tmp_path: Path, select: str) -> None:
+    pandas.DataFrame({"t": [1, 2], "n": [1, 2]}).to_parquet(tmp_path / "a-1.parquet")
+    pandas.DataFrame({"t": ["a", "1"], "n": [3, 4]}).to_parquet(tmp_path / "a-2.parquet")
+    with pytest.raises(runner.ConfigError, match="the column `t`") as caught:
+        seen(tmp_path, f"file: 'a-*.parquet', columns: {{x: n}}, select: {select}")
+    (problem,) = caught.value.problems
+    assert re.fullmatch(
+        r"the column `t` of a-2.parquet holds (large_)?string, and that of a-1.parquet int64", problem.message
+    )
+    assert problem.hint == "give the files of a source the same dtypes"
+
+
+@over(
+    "column, source, message, hint",
+    [
+        (["a", "", "b"], "classes: {x: sorted}", "holds nothing in row 1", "write a class, or leave the row out"),
+        (["a", None], "classes: {x: sorted}", "holds a null in row 1", "write a class, or leave the row out"),
+        ([1, 2, 10], "classes: {x: [1, 2]}", "holds `10` in row 2", "the classes are 1, 2"),
+        (["cat", "dag"], "classes: {x: [cat, dog]}", "holds `dag` in row 1", "did you mean `dog`?"),
+    ],
+)
+def test_a_cell_that_is_no_class_is_shown(
+    tmp_path: Path, column: list[Any], source: str, message: str, hint: str
+) -> None:
+    pandas.DataFrame({"t": column}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(runner.ConfigError, match=r"a\.parquet holds") as caught:
+        seen(tmp_path, f"file: a.parquet, columns: {{x: t}}, {source}")
+    (problem,) = caught.value.problems
+    no_class = ", which is no class of `t`" if "`" in message else ""
+    assert problem.message == f"a.parquet {message} of the column `t`{no_class}"
+    assert problem.hint == hint
+
+
+@over(
+    "first, second, select, expected",
+    [
+        ([None, None], ["a", "b"], "\"t == 'a'\"", [3]),
+        ([None, None], ["a", "b"], "\"t != 'a'\"", [1, 2, 4]),
+        (["a", "b"], [None, None], "t is missing", [3, 4]),
+        ([None, None], [1, 2], "t > 1", [4]),
+        ([1, 2], [None, None], "t is not missing", [1, 2]),
+        ([None, None], [True, False], "t", [3]),
+    ],
+)
+def test_a_file_with_nulls_alone_has_the_kind_of_the_others(
+    tmp_path: Path, first: list[Any], second: list[Any], select: str, expected: list[int]
+) -> None:
+    pandas.DataFrame({"t": first, "n": [1, 2]}).to_parquet(tmp_path / "a-1.parquet")
+    pandas.DataFrame({"t": second, "n": [3, 4]}).to_parquet(tmp_path / "a-2.parquet")
+    assert seen(tmp_path, f"file: 'a-*.parquet', columns: {{x: n}}, select: {select}").tolist() == expected
