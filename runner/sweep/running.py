@@ -29,13 +29,13 @@ from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbere
 from runner.sweep.points.outcome import Outcome, joined
 from runner.sweep.points.space import Point
 from runner.sweep.points.task import Task
-from runner.sweep.record.config import SWEEP_FILE, load_sweep
+from runner.sweep.record.config import SWEEP_FILE, check_unchanged, load_sweep
 from runner.sweep.record.manifest import opening, read_manifest, write_manifest
 from runner.sweep.record.merging import merge_parts
-from runner.sweep.record.reading import known_points, next_chunk, outcomes_on_disk
+from runner.sweep.record.parts import known_points, next_chunk, resumable
 from runner.sweep.record.table import write_table
 from runner.sweep.rounds import Rounds, rounds_of
-from runner.sweep.widening import check_kept, check_unchanged, save, widened, widened_axes
+from runner.sweep.widening import check_kept, save, widened, widened_axes
 
 TABLE_SECONDS = 1.0
 """The least time between two writes of the table."""
@@ -158,7 +158,7 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
         folder.remove_leftovers()
     before = {
         (outcome.identity, outcome.rung): outcome
-        for rungs in outcomes_on_disk(directory).values()
+        for rungs in resumable(directory).values()
         for outcome in rungs
         if not (retry and outcome.status == "failed")
     }

@@ -16,7 +16,7 @@ from runner.plan.checks.engine_choice import extras
 from runner.record.directory import locked, write_atomically
 from runner.sweep.planning import SweepPlan
 from runner.sweep.points.overlaps import full_path
-from runner.sweep.record.config import SWEEP_FILE
+from runner.sweep.record.config import SWEEP_FILE, written_text
 from runner.sweep.record.manifest import digest, write_manifest
 
 Axes = Mapping[str, Sequence[Any]]
@@ -59,21 +59,6 @@ def _with_more(text: str, axes: Axes) -> str | None:
     return f"write all values of the axis: `{path}={','.join(map(str, values))},{value}`"
 
 
-def check_unchanged(directory: Path, manifest: Mapping[str, Any], config: Config) -> None:
-    """Check that the config of a sweep directory is the one with which it began or was widened.
-
-    Raises:
-        UsageError: it has been edited.
-    """
-    if manifest.get("config") not in (None, digest(_text(config))):
-        hint = f"restore it, or run `steprun sweep {directory / SWEEP_FILE}`"
-        raise UsageError(Problem(f"{directory / SWEEP_FILE} has been edited since the sweep began", hint))
-
-
-def _text(config: Config) -> str:
-    return config.document.to_yaml(absolute_files=True)
-
-
 def save(directory: Path, manifest: Mapping[str, Any], config: Config, axes: Axes, points: int) -> None:
     """Write the widened sweep to its directory.
 
@@ -81,7 +66,7 @@ def save(directory: Path, manifest: Mapping[str, Any], config: Config, axes: Axe
         UsageError: another process runs the sweep.
         OSError: a file cannot be written; the sweep is as it was.
     """
-    text = _text(config)
+    text = written_text(config)
     own = {"config": digest(text), "axes": {path: list(values) for path, values in axes.items()}, "points": points}
     with locked(directory):
         write_atomically(directory / SWEEP_FILE, text.encode())

@@ -17,7 +17,8 @@ from runner.config import load
 from runner.errors import RunError, UsageError
 from runner.sweep.planning import plan_sweep
 from runner.sweep.record import merging, part_files, states
-from runner.sweep.record.reading import open_sweep, outcomes_on_disk
+from runner.sweep.record.parts import outcomes_on_disk
+from runner.sweep.record.reading import open_sweep
 from runner.sweep.record.table import POINTS_FILE, read_table, write_table
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
 from tests.cli.commands import steprun

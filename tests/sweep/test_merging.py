@@ -13,7 +13,7 @@ from runner.config import loads
 from runner.sweep.points.task import Task
 from runner.sweep.record import merging
 from runner.sweep.record.part_files import PartFiles
-from runner.sweep.record.reading import outcomes_on_disk, part_paths, read_part
+from runner.sweep.record.parts import outcomes_on_disk, part_paths, read_part
 from runner.sweep.single import Work, run_point
 from tests.sweep.configs import HEAD
 

@@ -6,28 +6,28 @@ import functools
 import itertools
 import math
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pyarrow
 import pyarrow.compute
 from torch import Tensor
 
-from runner.config.files.safe_files import Folder
 from runner.errors import Problem, UsageError
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import recorded_folders
 from runner.record.rows.arrow import columns_of
 from runner.sweep.choosing.objective import Objective, objective_of
-from runner.sweep.points.outcome import Outcome, from_json, joined, outcomes_of
-from runner.sweep.record.config import load_sweep
+from runner.sweep.points.outcome import Outcome, joined, outcomes_of
+from runner.sweep.record.config import check_unchanged, load_sweep
 from runner.sweep.record.manifest import read_manifest
-from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
-from runner.sweep.record.sweep_files import read_parquet
-from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows, read_table
+from runner.sweep.record.part_files import ROWS_FOLDER, WEIGHTS_FOLDER
+from runner.sweep.record.parts import REMOVE, part_paths, read_part, written_in
+from runner.sweep.record.seals import Span, span_of
+from runner.sweep.record.sweep_files import read_file
+from runner.sweep.record.table import POINTS_FILE, read_table
 from runner.text import Table, html_tables, text_tables
 
 if TYPE_CHECKING:
@@ -36,88 +36,8 @@ if TYPE_CHECKING:
 
     from runner.config import Config
 
-T = TypeVar("T")
-
-Span = tuple[float, float]
-"""The smallest and the largest point that a part may have."""
-
 MOST_SHOWN = 20
 """The most points that a notebook shows; `table` and `to_pandas` have all."""
-
-_PART = re.compile(r"([0-9]{6,})-[0-9]+\.parquet")
-
-
-def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
-    """The part files of a sweep, in the order of their names; links are left out.
-
-    Raises:
-        UsageError: `folder` is a link, or not a folder.
-    """
-    try:
-        with Folder(directory) as sweep, sweep.folder(folder) as parts:
-            schemas = sorted(path.name for path in parts.path.iterdir() if path.is_dir() and not path.is_symlink())
-            for schema in schemas:
-                with parts.folder(schema) as each:
-                    for name in each.names(".parquet"):
-                        yield each.path / name
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UsageError(f"cannot read {directory / folder}: {error.strerror}") from error
-
-
-def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
-    """The outcomes that are on disk: for each point, by identity, one for each rung, in order.
-
-    Raises:
-        UsageError: a part file or the table is damaged.
-    """
-    found: dict[str, dict[int, Outcome]] = {}
-    for path in part_paths(directory):
-        for outcome in outcomes_in(path):
-            found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
-    for outcome in outcomes_without_rows(directory):
-        found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
-    return {identity: [rungs[rung] for rung in sorted(rungs)] for identity, rungs in found.items()}
-
-
-def outcomes_in(path: Path) -> list[Outcome]:
-    """The points that a part file has.
-
-    Raises:
-        UsageError: it is damaged.
-    """
-    return read_part(path, lambda file: from_json(_written(file)))
-
-
-def _written(file: pyarrow.parquet.ParquetFile) -> str:
-    """What a part says of its points."""
-    return str((file.metadata.metadata or {})[OUTCOMES].decode())
-
-
-def read_part(path: Path, read: Callable[[pyarrow.parquet.ParquetFile], T]) -> T:
-    """Read something of a part file, `SWEEP/FOLDER/SCHEMA/NAME`.
-
-    Raises:
-        UsageError: it is damaged.
-    """
-    return read_parquet(path, path.parents[2], read, "remove it, then resume the sweep")
-
-
-def known_points(directory: Path) -> dict[str, int]:
-    """The index of each point that the table or a part has, by identity; an index never changes."""
-    found = {identity: rungs[0].index for identity, rungs in outcomes_on_disk(directory).items()}
-    table = read_table(directory)
-    if table is not None:
-        pairs = zip(table.column("identity").to_pylist(), table.column("point").to_pylist(), strict=True)
-        found |= {identity: index for identity, index in pairs if identity not in found}
-    return found
-
-
-def next_chunk(directory: Path) -> int:
-    """A number above those of all chunks that have written a part."""
-    numbers = [int(found[1]) for path in part_paths(directory) if (found := _PART.fullmatch(path.name))]
-    return max(numbers, default=0) + 1
 
 
 def open_sweep(path: str | Path) -> Sweep:
@@ -149,8 +69,14 @@ class Sweep:
 
     @functools.cached_property
     def config(self) -> Config:
-        """The resolved config of the sweep."""
-        return load_sweep(self.path, tuple(recorded_folders(self.manifest)))
+        """The resolved config of the sweep.
+
+        Raises:
+            UsageError: it cannot be read, or has been edited.
+        """
+        config = load_sweep(self.path, tuple(recorded_folders(self.manifest)))
+        check_unchanged(self.path, self.manifest, config)
+        return config
 
     @property
     def objective(self) -> Objective | None:
@@ -292,16 +218,26 @@ def _parts_of(
     found: dict[int, tuple[Outcome, Path]] = {}
     for path in part_paths(directory, folder):
         if path not in spans:
-            spans[path] = read_part(path, lambda file: _span(file.metadata))
+            spans[path] = _span(path)
         if not spans[path][0] <= point <= spans[path][1]:
             continue
-        for outcome in read_part(path, lambda file: outcomes_of(_written(file), identity)):
+        for outcome in read_part(path, lambda file: outcomes_of(written_in(file), identity), rows=False):
             found.setdefault(outcome.rung, (outcome, path))
     return [found[rung] for rung in sorted(found)]
 
 
-def _span(metadata: pyarrow.parquet.FileMetaData) -> Span:
-    """The smallest and the largest point of a part, by the statistics of its first column; all if it has none."""
+def _span(path: Path) -> Span:
+    """The smallest and the largest point of a part, by its seal, or by its footer if it has none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    found = read_file(path, path.parents[2], span_of, REMOVE, None)
+    return found or read_part(path, lambda file: _measured_span(file.metadata), rows=False)
+
+
+def _measured_span(metadata: pyarrow.parquet.FileMetaData) -> Span:
+    """The smallest and the largest value of the first column of a part; all if its footer has none."""
     least, most = math.inf, -math.inf
     for group in range(metadata.num_row_groups):
         statistics = metadata.row_group(group).column(0).statistics
