@@ -270,7 +270,8 @@ class _Journal:
         write_table(self.directory, tasks, points, {**self.bare, **self.outcomes}, self.objective)
         if status is not None:
             ended = None if status == "running" else now()
-            write_manifest(self.directory, self.manifest | {"status": status, "ended": ended})
+            warnings = [each.warning for _, each in sorted(self.outcomes.items()) if each.warning is not None]
+            write_manifest(self.directory, self.manifest | {"status": status, "ended": ended, "warnings": warnings})
         self.written = time.monotonic()
 
 

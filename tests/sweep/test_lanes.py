@@ -396,7 +396,7 @@ def test_the_largest_difference_is_said() -> None:
         ([1.0, 2.0, 7.0, None], [0.0, 1.0, 2.25, 9.0], "`loss` differs from the run alone by up to inf"),
         ([1.0, 2.0, nan, 1.0], [0.0, 1.0, 2.25, 9.0], "`loss` differs from the run alone by up to inf"),
         ([1.0, 2.0, nan, None], [-0.0, 1.0, 2.0, 3.0], "`w` differs from the run alone by up to 0"),
-        ([1.0, 2.0, nan], [0.0, 1.0, 2.0], "it has other rows than alone"),
+        ([1.0, 2.0, nan], [0.0, 1.0, 2.0], "a lane has other rows than the run alone"),
     ]:
         found = difference_between(first, table(loss, w))
         assert found is not None
@@ -407,7 +407,7 @@ def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sizes = iter([1e-9, 3e-8, 1e-9, 1e-9] * 2)
 
     def between(lane: Any, alone: Any) -> Difference:
-        return Difference(f"`loss` differs by {(size := next(sizes)):g}", size)
+        return Difference(f"`loss` differs by {(size := next(sizes)):g}", size, "loss")
 
     monkeypatch.setattr("runner.sweep.lanes.chunk.difference_between", between)
     plan = planned(tmp_path, SEEDS, HEAD)

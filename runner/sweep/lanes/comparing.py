@@ -18,12 +18,13 @@ class Difference:
 
     text: str
     size: float
+    column: str | None = None  # None: more than a number differs
 
 
 def difference_between(lane: pyarrow.Table, alone: pyarrow.Table) -> Difference | None:
     """The column that differs most, and by how much; None if every bit is equal. NaN equals NaN."""
     if lane.num_rows != alone.num_rows or lane.column_names != alone.column_names:
-        return Difference("it has other rows than alone", math.inf)
+        return Difference("a lane has other rows than the run alone", math.inf)
     largest: tuple[float, str] | None = None
     for name in lane.column_names:
         first, second = lane.column(name).combine_chunks(), alone.column(name).combine_chunks()
@@ -32,7 +33,8 @@ def difference_between(lane: pyarrow.Table, alone: pyarrow.Table) -> Difference 
             largest = found, name
     if largest is None:
         return None
-    return Difference(f"`{largest[1]}` differs from the run alone by up to {largest[0]:.2g}", largest[0])
+    text = f"`{largest[1]}` differs from the run alone by up to {largest[0]:.2g}"
+    return Difference(text, largest[0], largest[1])
 
 
 def _flat(array: Any) -> Any:

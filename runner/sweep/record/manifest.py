@@ -42,8 +42,9 @@ FIELDS: Mapping[str, Kind] = {
     "started": TEXT,
     "ended": or_null(TEXT),
     "data_folders": PATHS,
+    "warnings": or_null(TEXTS),
 }
-_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", ("config",))
+_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", ("config", "warnings"))
 
 
 def opening(
@@ -90,6 +91,7 @@ def opening(
         "started": now(),
         "ended": None,
         "data_folders": [str(folder) for folder in folders],
+        "warnings": [],
     }
 
 

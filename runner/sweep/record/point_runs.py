@@ -123,7 +123,7 @@ def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome) -> dict[st
         "compile_seconds": None,
         "rows": outcome.rows,
         "failure": failure,
-        "warnings": [],
+        "warnings": [] if outcome.warning is None else [outcome.warning],
         "sweep": {"path": str(path), "point": outcome.index, "identity": outcome.identity},
     }
 
