@@ -229,6 +229,6 @@ def test_lanes_that_are_demanded_and_too_few_are_a_fault_at_the_sweep(tmp_path: 
     done = steprun("sweep", config, "--lanes", "exact", cwd=tmp_path)
     assert done.err.splitlines()[1:] == [
         "    6 | sweep: {grid: {rate: [0.1, 0.2]}}",
-        "      | ^^^^^ no point can be a lane: fewer than 4 points differ only in what lanes may have of their own",
+        "      | ^^^^^ no point can be a lane: fewer than 4 points",
         "      = leave --lanes out, and the points run in processes",
     ]

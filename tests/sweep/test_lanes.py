@@ -36,7 +36,7 @@ from runner.sweep.executors.processes import Processes, _Worker
 from runner.sweep.executors.settings import Settings
 from runner.sweep.lanes.chunk import run_chunk
 from runner.sweep.lanes.comparing import Difference, difference_between
-from runner.sweep.lanes.grouping import ALIKE, ALONE, DIED, LATE, NUMBER, Grouping, check_some, lane_bytes
+from runner.sweep.lanes.grouping import DIED, LATE, NUMBER, Grouping, check_some, lane_bytes
 from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.rows import statistics_of
 from runner.sweep.lanes.varying import varying
@@ -99,17 +99,31 @@ def _tasks(outcomes: Sequence[Outcome]) -> list[Any]:
     [
         ("sweep: {grid: {rate: [0.1, 0.2, 0.3], seed: range(2)}}\n", HEAD, {""}),
         ("sweep: {grid: {optimizer.sgd.lr: [0.1, 0.2, 0.3, 0.4]}}\n", HEAD, {""}),
-        ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(3)}}\n", HEAD, {ALIKE}),
-        ("sweep: {grid: {rate: [0.1, 0.2]}}\n", HEAD, {ALIKE}),
-        ("sweep: {points: [{rate: 0.1}, {rate: 0.2}, {momentum: 0.1}]}\n", HEAD, {ALIKE, ALONE}),
+        (
+            "sweep: {grid: {momentum: [0.1, 0.2], seed: range(3)}}\n",
+            HEAD,
+            {"fewer than 4 points have the same value of `momentum`"},
+        ),
+        (
+            "sweep: {zip: [{momentum: [0.1, 0.2], steps: [3, 4]}], grid: {seed: range(3)}}\n",
+            HEAD,
+            {"fewer than 4 points have the same values of `momentum`, `steps`"},
+        ),
+        ("sweep: {grid: {rate: [0.1, 0.2]}}\n", HEAD, {"fewer than 4 points"}),
+        (
+            "sweep: {points: [{rate: 0.1}, {rate: 0.2}, {momentum: 0.1}]}\n",
+            HEAD,
+            {"fewer than 4 points have the same value of `momentum`", "lanes cannot differ in `momentum`"},
+        ),
+        ("sweep: {points: [{rate: 0.2}, {seed: 1}]}\n", HEAD, {"fewer than 4 points set the same fields"}),
         ("sweep: {grid: {lr: [0.1, 0.2, 0.3, 0.4]}}\n", HEAD.replace("rate", "lr"), {""}),
         (
             "sweep: {grid: {rate: range(4)}}\n",
             HEAD.replace("steps: 5", "steps: [train, {expect: {rate > 9: false}}]"),
-            {ALONE},
+            {"lanes cannot differ in `rate`"},
         ),
         ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(4)}}\n", HEAD, {""}),
-        ("sweep: {grid: {steps: [3, 4, 5, 6]}}\n", HEAD, {ALONE}),
+        ("sweep: {grid: {steps: [3, 4, 5, 6]}}\n", HEAD, {"lanes cannot differ in `steps`"}),
         ("sweep: {grid: {seed: range(4)}}\n", HEAD + "health: {vanishing_gradient: 1.0e-9}\n", {"health"}),
         (
             "sweep: {grid: {seed: range(4)}}\n",
@@ -168,7 +182,7 @@ def test_a_constant_that_something_else_reads_is_no_rate(tmp_path: Path) -> None
     found = varying((plan := planned(tmp_path, sweep, head)).base, plan.first)
     assert (dict(found.rates), set(found.constants), set(found.numbers)) == ({"optimizer": "rate"}, set(), {"rate"})
     plan = planned(tmp_path, sweep, head.replace("momentum: 0.5", "momentum: rate"))
-    assert set(reasons(plan)) == {ALONE}
+    assert set(reasons(plan)) == {"lanes cannot differ in `rate`"}
     assert varying(plan.base, plan.first).numbers == set()
 
 
@@ -214,7 +228,7 @@ def test_a_number_that_is_no_operand_makes_another_computation(expression: str, 
     )
     head += "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n"
     plan = planned(tmp_path, "sweep: {grid: {decay: [0.01, 0.02, 0.03, 0.04]}}\n", head)
-    assert set(reasons(plan)) == {NUMBER}
+    assert set(reasons(plan)) == {NUMBER} == {"a constant is no summand, factor or divisor in the expression"}
 
 
 def test_the_words_of_a_description_read_no_constant(tmp_path: Path) -> None:
@@ -245,7 +259,7 @@ def test_a_chunk_takes_part_of_the_memory(tmp_path: Path) -> None:
     narrow = Grouping(base, first, (), None, room=4000).grouped(plan.tasks)
     assert max(task.chunk for task in narrow) > 1
     assert {task.alone for task in Grouping(base, first, (), None, room=1).grouped(plan.tasks)} == {
-        "too much memory for several lanes"
+        "4 lanes take too much memory"
     }
 
 
@@ -322,7 +336,7 @@ def test_show_states_the_memory_of_a_lane(tmp_path: Path) -> None:
     (line,) = _lanes(described)
     assert line == f"lanes: about {readable_bytes(lane_bytes(plan))} a point of the sweep; a chunk has 4 to 4,096 lanes"
     plan = compile(load(written(tmp_path, SEEDS, HEAD.replace("sgd: {lr: rate, momentum: momentum}", "lbfgs: {}"))))
-    assert list(_lanes(describe(plan))) == ["lanes: none, because of lbfgs; the points of the sweep run in processes"]
+    assert list(_lanes(describe(plan))) == ["lanes: none (lbfgs); the points of the sweep run in processes"]
     assert list(_lanes(describe(compile(without_sweep(plan.config))))) == []
 
 
@@ -359,7 +373,8 @@ def swept(folder: Path, sweep: str, head: str = HEAD, **how: Any) -> Any:
 @pytest.mark.slow
 def test_a_lane_that_fails_has_the_failure_and_the_rows_of_the_run_alone(tmp_path: Path) -> None:
     sweep, plan, outcomes = swept(tmp_path, "sweep: {grid: {rate: [0.1, 1e30, 0.2, 0.3, 0.4]}}\n", jobs=1)
-    assert [outcomes[index].alone for index in range(5)] == ["", "it may fail", "", "", ""]
+    reason = "a number is not finite, or an `expect` does not hold"
+    assert [outcomes[index].alone for index in range(5)] == ["", reason, "", "", ""]
     assert outcomes[1].failure == "sweep.yaml:4:21: `loss` is inf, from `w ** 2` (row 2, repeat[2].train)"
     alone = run_point(Work(plan.base, tmp_path), plan.tasks[1]).outcome
     assert (outcomes[1].rows, alone.status) == (alone.rows, "failed")

@@ -163,7 +163,7 @@ class OneProcess:
         return reference()
 
 
-@over(("dies", "reasons"), [(None, {""}), (5, {"its lanes ended their process"})])
+@over(("dies", "reasons"), [(None, {""}), (5, {"the process of the lanes died"})])
 def test_a_task_of_the_cluster_is_a_chunk_of_lanes(
     dies: int | None, reasons: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

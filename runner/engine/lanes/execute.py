@@ -139,7 +139,7 @@ def run_lanes(
 
 
 def _stays(lanes: Tensor, kept: bool) -> None:
-    raise NotStackable("its runs part")
+    raise NotStackable("its runs take other steps")
 
 
 def _binding(plan: Plan, lanes: Sequence[Lane], others: eager.Bind) -> tuple[eager.Bind, eager.Several]:

@@ -20,6 +20,7 @@ from runner.plan.memory import limited_data
 from runner.record.rows.storage import StoredColumn, stored_column
 from runner.sweep.lanes.closeness import judge
 from runner.sweep.lanes.comparing import Difference, difference_between
+from runner.sweep.lanes.grouping import NUMBER
 from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.rows import parted_table, recent_of, rows_table, statistics_of, weights_table
 from runner.sweep.lanes.states import load_places
@@ -31,12 +32,14 @@ from runner.sweep.record.part_files import Ended, Weights
 from runner.sweep.record.states import States
 from runner.sweep.record.statistics import recent_values, scalar_statistics
 from runner.sweep.rungs import cut
-from runner.sweep.single import Work, run_point
+from runner.sweep.single import Work, failure_text, run_point
 
 ENDS_BEFORE = "its last loop ends before the points are compared"
 
-NOT_SOUND = "it may fail"
-"""Why a lane that computed something not finite, or something unexpected, runs again alone."""
+NOT_SOUND = "a number is not finite, or an `expect` does not hold"
+"""Why a lane runs again alone, which then may fail as it does alone."""
+
+NOT_A_RATE = "its learning rate is not valid"
 
 
 class Stopped(Exception):
@@ -67,7 +70,7 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
     """Run some points as lanes.
 
     Args:
-        tasks: points that differ only in what lanes may have of their own.
+        tasks: points that differ only in what lanes may differ in.
         stopping: returns whether to give up.
     Raises:
         Stopped: `stopping` has returned true.
@@ -87,8 +90,10 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
         for task in tasks:
             own = may_vary.split(task.overrides)[0]
             lane = may_vary.lane(plan, own)
-            if lane is None or (may_vary.in_expression(own) and not _is_alike(work, task, literals)):
-                invalid.append(replace(task, chunk=0, alone=NOT_SOUND))
+            if lane is None:
+                invalid += _alone([task], NOT_A_RATE)
+            elif may_vary.in_expression(own) and not _is_alike(work, task, literals):
+                invalid += _alone([task], NUMBER)
             else:
                 valid.append((task, lane))
         if not valid:
@@ -106,7 +111,7 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
     except NotStackable as error:
         return Chunk(alone=_alone(tasks, str(error)))
     except (SteprunError, MemoryError) as error:
-        return Chunk(alone=_alone(tasks, f"its lanes failed: {type(error).__name__}"))
+        return Chunk(alone=_alone(tasks, f"the lanes failed: {failure_text(error)}"))
     running = [task for task, _ in valid]
     seconds = (time.perf_counter() - began) / len(running)
     return _result(work, Planned(plan, tasks[0].overrides), running, together, seconds, invalid, go_on)
