@@ -116,6 +116,11 @@ def _tasks(outcomes: Sequence[Outcome]) -> list[Any]:
             {"fewer than 4 points have the same value of `momentum`", "lanes cannot differ in `momentum`"},
         ),
         ("sweep: {points: [{rate: 0.2}, {seed: 1}]}\n", HEAD, {"fewer than 4 points set the same fields"}),
+        (
+            "sweep: {grid: {rate: [0.1, 0.2, .nan]}}\n",
+            HEAD,
+            {"fewer than 4 points", "lanes cannot have this value of `rate`"},
+        ),
         ("sweep: {grid: {lr: [0.1, 0.2, 0.3, 0.4]}}\n", HEAD.replace("rate", "lr"), {""}),
         (
             "sweep: {grid: {rate: range(4)}}\n",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,13 +105,34 @@ class Grouping:
         stacked: list[Task] = []
         apart = _differing([self._varying.split(group[0].overrides)[1] for group in found.values()])
         for group in found.values():
-            few = FEW if group[0].rung else _too_few(apart, len(group), len(found))
+            few = FEW if group[0].rung else self._too_few(group, apart, len(found))
             reason = few if len(group) < FEWEST else self._obstacle(group)
             if reason is not None:
                 alone += [replace(task, alone=reason) for task in group]
             else:
                 stacked += self._cut(group)
         return stacked + alone
+
+    def _too_few(self, group: Sequence[Task], apart: Sequence[str], groups: int) -> str:
+        """Why a group is too small for a chunk.
+
+        Args:
+            apart: the overrides in which groups differ, and that their lanes would share.
+            groups: the number of all groups.
+        """
+        assert self._varying is not None
+        shared = self._varying.split(group[0].overrides)[1]
+        barred = [path for path in _paths(each for each in shared if each in apart) if self._varying.has(path)]
+        if barred:
+            return f"lanes cannot have this value of {_named(barred)}"
+        paths = [path for path in _paths(apart) if not self._varying.has(path)]
+        if paths and len(group) == 1:
+            return f"lanes cannot differ in {_named(paths)}"
+        if paths:
+            return (
+                f"fewer than {FEWEST} points have the same {'values' if len(paths) > 1 else 'value'} of {_named(paths)}"
+            )
+        return ALIKE if groups == 1 or apart else f"fewer than {FEWEST} points set the same fields"
 
     def _obstacle(self, group: Sequence[Task]) -> str | None:
         assert self._varying is not None
@@ -152,30 +173,17 @@ class Grouping:
 
 
 def _differing(shared: Sequence[tuple[str, ...]]) -> list[str]:
-    """The paths in which points differ, and lanes cannot.
-
-    Args:
-        shared: the overrides of each group that lanes would share.
-    """
+    """The overrides that some groups have, and others have not."""
     common = set(shared[0]).intersection(*shared[1:]) if shared else set()
-    others = (override for overrides in shared for override in overrides if override not in common)
-    return list(dict.fromkeys(override.partition("=")[0].removeprefix("~") for override in others))
+    return [override for overrides in shared for override in overrides if override not in common]
 
 
-def _too_few(apart: Sequence[str], points: int, groups: int) -> str:
-    """Why a group is too small for a chunk.
+def _paths(overrides: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(override.partition("=")[0].removeprefix("~") for override in overrides))
 
-    Args:
-        apart: the paths in which it differs from other groups, apart from those that lanes may differ in.
-        points: of this group.
-        groups: the number of all groups.
-    """
-    if apart and points == 1:
-        return f"lanes cannot differ in {listing([f'`{path}`' for path in apart], MOST_NAMES)}"
-    if apart:
-        same = "value of" if len(apart) == 1 else "values of"
-        return f"fewer than {FEWEST} points have the same {same} {listing([f'`{path}`' for path in apart], MOST_NAMES)}"
-    return ALIKE if groups == 1 else f"fewer than {FEWEST} points set the same fields"
+
+def _named(paths: Sequence[str]) -> str:
+    return listing([f"`{path}`" for path in paths], MOST_NAMES)
 
 
 def check_some(config: Config, first: Plan, grouped: Sequence[Task]) -> None:

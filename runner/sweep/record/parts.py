@@ -7,15 +7,17 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from runner.config.files.safe_files import Folder
-from runner.errors import UsageError
+from runner.errors import Problem, UsageError
 from runner.sweep.points.outcome import Outcome, from_json
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
+from runner.sweep.record.seals import Span, span_of
 from runner.sweep.record.states import has_states
-from runner.sweep.record.sweep_files import read_parquet
+from runner.sweep.record.sweep_files import read_file, read_parquet
 from runner.sweep.record.table import outcomes_without_rows, read_table
 
 if TYPE_CHECKING:
@@ -25,7 +27,21 @@ T = TypeVar("T")
 
 REMOVE = "remove it, then resume the sweep"
 
+_MOST_TRIES = 100
+
 _PART = re.compile(r"([0-9]{6,})-[0-9]+\.parquet")
+
+
+class Vanished(UsageError):
+    """A part is not there any more, because a process that runs the sweep has merged it into another one."""
+
+
+def while_merging(read: Callable[[], T]) -> T:
+    """What a function reads of the parts of a sweep; it reads them again if one of them has been merged meanwhile."""
+    for _ in range(_MOST_TRIES):
+        with suppress(Vanished):
+            return read()
+    return read()
 
 
 def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
@@ -53,7 +69,7 @@ def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
     Raises:
         UsageError: a part file or the table is damaged.
     """
-    found = _recorded(directory)
+    found = while_merging(lambda: _recorded(directory))
     return {identity: [rungs[rung][0] for rung in sorted(rungs)] for identity, rungs in found.items()}
 
 
@@ -127,7 +143,28 @@ def read_part(path: Path, read: Callable[[pyarrow.parquet.ParquetFile], T], rows
     Raises:
         UsageError: it is damaged.
     """
-    return read_parquet(path, path.parents[2], read, REMOVE, rows)
+    try:
+        return read_parquet(path, path.parents[2], read, REMOVE, rows)
+    except FileNotFoundError as error:
+        raise _vanished(path) from error
+
+
+def span_in(path: Path) -> Span | None:
+    """The smallest and the largest point that a part may have, by its seal; None if it has none.
+
+    Raises:
+        Vanished: it has been merged.
+        UsageError: it is damaged.
+    """
+    try:
+        return read_file(path, path.parents[2], span_of, REMOVE, None)
+    except FileNotFoundError as error:
+        raise _vanished(path) from error
+
+
+def _vanished(path: Path) -> Vanished:
+    message = f"{path} is not there any more: its points are in another part now"
+    return Vanished(Problem(message, "read the sweep again"))
 
 
 def known_points(directory: Path) -> dict[str, int]:

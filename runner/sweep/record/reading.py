@@ -24,9 +24,8 @@ from runner.sweep.points.outcome import Outcome, joined, outcomes_of
 from runner.sweep.record.config import check_unchanged, load_sweep
 from runner.sweep.record.manifest import read_manifest
 from runner.sweep.record.part_files import ROWS_FOLDER, WEIGHTS_FOLDER
-from runner.sweep.record.parts import REMOVE, part_paths, read_part, written_in
-from runner.sweep.record.seals import Span, span_of
-from runner.sweep.record.sweep_files import read_file
+from runner.sweep.record.parts import Vanished, part_paths, read_part, span_in, while_merging, written_in
+from runner.sweep.record.seals import Span
 from runner.sweep.record.table import POINTS_FILE, read_table
 from runner.text import Table, html_tables, text_tables
 
@@ -115,6 +114,9 @@ class Sweep:
         Raises:
             UsageError: there is no such point, or it has no rows.
         """
+        return while_merging(lambda: self._rows(point))
+
+    def _rows(self, point: int) -> pyarrow.Table:
         parts = self._parts(point)
         found = []
         for (outcome, path), following in itertools.zip_longest(parts, parts[1:]):
@@ -122,7 +124,11 @@ class Sweep:
             wanted = (pyarrow.compute.field("point") == outcome.index) & (row >= outcome.first)
             if following is not None:  # the next rung has computed the last rows again
                 wanted &= row < following[0].first
-            table = read_part(path, lambda file: file.read(use_threads=False)).filter(wanted)
+            try:
+                table = read_part(path, lambda file: file.read(use_threads=False)).filter(wanted)
+            except Vanished:
+                del self._found[point]
+                raise
             found.append(table.drop_columns("point").replace_schema_metadata(None))
         return pyarrow.concat_tables(found)
 
@@ -152,6 +158,9 @@ class Sweep:
         Raises:
             UsageError: there is no such point.
         """
+        return while_merging(lambda: self._weights(point))
+
+    def _weights(self, point: int) -> dict[str, Tensor]:
         from runner.record.rows.tensors import tensors_of
 
         parts = _parts_of(self.path, WEIGHTS_FOLDER, point, self._identity(point), self._spans)
@@ -178,7 +187,8 @@ class Sweep:
     def _parts(self, point: int) -> list[tuple[Outcome, Path]]:
         """The outcomes of a point that have rows, each with its part, in the order of the rungs."""
         if point not in self._found:
-            found = _parts_of(self.path, ROWS_FOLDER, point, self._identity(point), self._spans)
+            identity = self._identity(point)
+            found = while_merging(lambda: _parts_of(self.path, ROWS_FOLDER, point, identity, self._spans))
             if not found:
                 hint = f"`steprun resume {self.path}` runs it"
                 raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
@@ -232,8 +242,7 @@ def _span(path: Path) -> Span:
     Raises:
         UsageError: it is damaged.
     """
-    found = read_file(path, path.parents[2], span_of, REMOVE, None)
-    return found or read_part(path, lambda file: _measured_span(file.metadata), rows=False)
+    return span_in(path) or read_part(path, lambda file: _measured_span(file.metadata), rows=False)
 
 
 def _measured_span(metadata: pyarrow.parquet.FileMetaData) -> Span:
