@@ -17,7 +17,7 @@ from runner.record.directory import locked, write_atomically
 from runner.sweep.planning import SweepPlan
 from runner.sweep.points.overlaps import full_path
 from runner.sweep.record.config import SWEEP_FILE, written_text
-from runner.sweep.record.manifest import digest, write_manifest
+from runner.sweep.record.manifest import digest, read_manifest, write_manifest
 
 Axes = Mapping[str, Sequence[Any]]
 
@@ -69,8 +69,24 @@ def save(directory: Path, manifest: Mapping[str, Any], config: Config, axes: Axe
     text = written_text(config)
     own = {"config": digest(text), "axes": {path: list(values) for path, values in axes.items()}, "points": points}
     with locked(directory):
+        check_not_widened(directory, manifest["points"])
+        write_manifest(directory, {**manifest, "widening": own["config"]})
         write_atomically(directory / SWEEP_FILE, text.encode())
         write_manifest(directory, {**manifest, **own})
+
+
+def check_not_widened(directory: Path, points: int) -> None:
+    """Check that no other process has widened a sweep since it was planned; it must be locked.
+
+    Args:
+        points: the number of points then.
+    Raises:
+        UsageError: the sweep has more points now.
+    """
+    now = read_manifest(directory)["points"]
+    if now > points:
+        message = f"{directory} has {now:,} points now: another process has widened it from {points:,}"
+        raise UsageError(Problem(message, "resume it again"))
 
 
 def check_kept(

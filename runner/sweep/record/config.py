@@ -36,7 +36,8 @@ def check_unchanged(directory: Path, manifest: Mapping[str, Any], config: Config
     Raises:
         UsageError: it has been edited, or is damaged.
     """
-    if manifest.get("config") not in (None, digest(written_text(config))):
+    known = manifest.get("config"), manifest.get("widening")  # the latter after a kill while it was widened
+    if known[0] is not None and digest(written_text(config)) not in known:
         hint = f"restore it, or run `steprun sweep {directory / SWEEP_FILE}`"
         message = f"{directory / SWEEP_FILE} has been edited since the sweep began: sweep.json has another digest of it"
         raise UsageError(Problem(message, hint))

@@ -43,8 +43,9 @@ FIELDS: Mapping[str, Kind] = {
     "ended": or_null(TEXT),
     "data_folders": PATHS,
     "warnings": or_null(TEXTS),
+    "widening": or_null(TEXT),
 }
-_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", ("config", "warnings"))
+_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", ("config", "warnings", "widening"))
 
 
 def opening(
