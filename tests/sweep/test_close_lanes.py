@@ -214,3 +214,20 @@ def test_a_warning_stays_with_its_point(tmp_path: Path) -> None:
     later = replace(first, rung=1, warning=None)
     assert joined([first, later]).warning == "point 0: as written"
     assert [each.warning for each in from_json(to_json([first, later]))] == ["point 0: as written", None]
+
+
+def test_a_number_that_only_one_has_is_beyond_what_rounding_explains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, task = Work(loads(PRODUCT), tmp_path, exact=False), Task(7, (), "id")
+    alone = run_point(work, task)
+    assert alone.table is not None
+    assert alone.weights is not None
+    place = alone.table.column_names.index("loss")
+    nulls = pyarrow.nulls(len(alone.table), alone.table.schema.field("loss").type)
+    without = alone.table.set_column(place, alone.table.schema.field("loss"), nulls)
+    monkeypatch.setattr(closeness, "_measured", lambda *_: {row: {} for row in range(3)})
+    weights = alone.weights[1]
+    for lane, other, where in ((without, alone.table, "alone"), (alone.table, without, "as a lane")):
+        text = f"point 7: `loss` at iteration 1 exists only {where}: more than rounding explains"
+        assert judge(work, task, (lane, weights), (other, weights), lambda: None) == Judgement(text, "loss")

@@ -423,6 +423,22 @@ def test_the_largest_difference_is_said() -> None:
         assert found.text == text
 
 
+def test_elements_of_large_tensors_are_compared_as_numbers_and_digests_as_they_are(tmp_path: Path) -> None:
+    head = "parameters: {w: {shape: [70, 70], init: ones}}\nexpression: loss = (w ** 2).sum()\n"
+    head += "optimizer: {sgd: {lr: 0.1}}\n"
+    for log, text in (("full", "`w` differs from the run alone by up to 0.05"), ("digest", None)):
+        config = loads(head + f"steps: 2\nlog: {{tensors: {log}, include: [w]}}\n")
+        runs = [run_point(Work(config, tmp_path), Task(0, (f"optimizer.sgd.lr={lr}",), "")) for lr in (0.1, 0.125)]
+        tables = [run.table for run in runs]
+        assert tables[0] is not None
+        assert tables[1] is not None
+        found = difference_between(tables[1].slice(0, 2), tables[0].slice(0, 2))
+        assert found is not None
+        name = found.column
+        expected = text or f"`{name}` differs from that of the run alone"
+        assert (found.text, difference_between(tables[0], tables[0])) == (expected, None)
+
+
 def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([1e-9, 3e-8, 1e-9, 1e-9] * 2)
 

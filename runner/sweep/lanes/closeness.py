@@ -42,6 +42,7 @@ MOST_BYTES = 256 << 20
 
 _END = 1 << 63
 _DIGITS = (6, 9, 17)
+_ABSENT = torch.empty(0, 0)
 _NOTHING = Uncertainty(0.0, 0.0)
 
 Uncertainties = Mapping[int, Mapping[str, Uncertainty]]
@@ -81,6 +82,8 @@ class _Pair:
     def text(self) -> str:
         """`loss` at iteration 12 is 0.51 as a lane and 0.49 alone."""
         when = "at the end" if self.row == _END else f"at iteration {self.iteration}"
+        if self.lane is _ABSENT or self.alone is _ABSENT:
+            return f"`{self.column.name}` {when} exists only {'alone' if self.lane is _ABSENT else 'as a lane'}"
         if self.lane.shape != self.alone.shape:
             shapes = [list(each.shape) for each in (self.lane, self.alone)]
             return f"`{self.column.name}` {when} has shape {shapes[0]} as a lane and {shapes[1]} alone"
@@ -145,9 +148,10 @@ def _pairs(lane: pyarrow.Table, alone: pyarrow.Table) -> Iterator[_Pair]:
         largest = 0.0
         values = zip(numbers, iterations, tensors_of(lane, column), tensors_of(alone, column), strict=True)
         for number, iteration, found, expected in values:
-            if found is None or expected is None:
+            if found is None and expected is None:
                 continue
-            if column.of is not None:
+            found, expected = (_ABSENT if each is None else each for each in (found, expected))
+            if column.of is not None and found is not _ABSENT is not expected:
                 found, expected = found.to(column.rounded), expected.to(column.rounded)
             size = root_mean_square(expected) if expected.numel() else 0.0
             largest = max(largest, size) if math.isfinite(size) else largest
