@@ -29,13 +29,13 @@ from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbere
 from runner.sweep.points.outcome import Outcome, joined
 from runner.sweep.points.space import Point
 from runner.sweep.points.task import Task
-from runner.sweep.record.config import SWEEP_FILE, load_sweep
+from runner.sweep.record.config import SWEEP_FILE, check_unchanged, load_sweep
 from runner.sweep.record.manifest import opening, read_manifest, write_manifest
 from runner.sweep.record.merging import merge_parts
-from runner.sweep.record.reading import known_points, next_chunk, outcomes_on_disk
+from runner.sweep.record.parts import known_points, next_chunk, resumable
 from runner.sweep.record.table import write_table
 from runner.sweep.rounds import Rounds, rounds_of
-from runner.sweep.widening import check_kept, check_unchanged, save, widened, widened_axes
+from runner.sweep.widening import check_kept, check_not_widened, save, widened, widened_axes
 
 TABLE_SECONDS = 1.0
 """The least time between two writes of the table."""
@@ -100,12 +100,13 @@ def run_sweep(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: b
     Returns:
         the outcome of each point that has ended, by index.
     Raises:
-        UsageError: another process runs this sweep.
+        UsageError: another process runs this sweep, or has widened it since it was planned.
         RunError: a file cannot be written; points that have finished are not lost.
         KeyboardInterrupt: the sweep was interrupted; it can be resumed.
     """
     rounds = rounds_of(plan)
     with locked(directory):
+        check_not_widened(directory, len(plan.points))
         return _run(directory, plan, rounds, how, watch, retry)
 
 
@@ -158,11 +159,12 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
         folder.remove_leftovers()
     before = {
         (outcome.identity, outcome.rung): outcome
-        for rungs in outcomes_on_disk(directory).values()
+        for rungs in resumable(directory).values()
         for outcome in rungs
         if not (retry and outcome.status == "failed")
     }
-    manifest = read_manifest(directory) | {"status": "running", "process": this_process(), "ended": None}
+    own = {"status": "running", "process": this_process(), "ended": None, "points": len(plan.points)}
+    manifest = read_manifest(directory) | own
     bare = {outcome.index: outcome for outcome in before.values() if not outcome.schema}
     journal = _Journal(directory, plan.objective, manifest, bare)
     executor: Executor | None = None
@@ -270,7 +272,8 @@ class _Journal:
         write_table(self.directory, tasks, points, {**self.bare, **self.outcomes}, self.objective)
         if status is not None:
             ended = None if status == "running" else now()
-            write_manifest(self.directory, self.manifest | {"status": status, "ended": ended})
+            warnings = [each.warning for _, each in sorted(self.outcomes.items()) if each.warning is not None]
+            write_manifest(self.directory, self.manifest | {"status": status, "ended": ended, "warnings": warnings})
         self.written = time.monotonic()
 
 

@@ -16,8 +16,8 @@ from runner.plan.checks.engine_choice import extras
 from runner.record.directory import locked, write_atomically
 from runner.sweep.planning import SweepPlan
 from runner.sweep.points.overlaps import full_path
-from runner.sweep.record.config import SWEEP_FILE
-from runner.sweep.record.manifest import digest, write_manifest
+from runner.sweep.record.config import SWEEP_FILE, written_text
+from runner.sweep.record.manifest import digest, read_manifest, write_manifest
 
 Axes = Mapping[str, Sequence[Any]]
 
@@ -59,21 +59,6 @@ def _with_more(text: str, axes: Axes) -> str | None:
     return f"write all values of the axis: `{path}={','.join(map(str, values))},{value}`"
 
 
-def check_unchanged(directory: Path, manifest: Mapping[str, Any], config: Config) -> None:
-    """Check that the config of a sweep directory is the one with which it began or was widened.
-
-    Raises:
-        UsageError: it has been edited.
-    """
-    if manifest.get("config") not in (None, digest(_text(config))):
-        hint = f"restore it, or run `steprun sweep {directory / SWEEP_FILE}`"
-        raise UsageError(Problem(f"{directory / SWEEP_FILE} has been edited since the sweep began", hint))
-
-
-def _text(config: Config) -> str:
-    return config.document.to_yaml(absolute_files=True)
-
-
 def save(directory: Path, manifest: Mapping[str, Any], config: Config, axes: Axes, points: int) -> None:
     """Write the widened sweep to its directory.
 
@@ -81,11 +66,27 @@ def save(directory: Path, manifest: Mapping[str, Any], config: Config, axes: Axe
         UsageError: another process runs the sweep.
         OSError: a file cannot be written; the sweep is as it was.
     """
-    text = _text(config)
+    text = written_text(config)
     own = {"config": digest(text), "axes": {path: list(values) for path, values in axes.items()}, "points": points}
     with locked(directory):
+        check_not_widened(directory, manifest["points"])
+        write_manifest(directory, {**manifest, "widening": own["config"]})
         write_atomically(directory / SWEEP_FILE, text.encode())
         write_manifest(directory, {**manifest, **own})
+
+
+def check_not_widened(directory: Path, points: int) -> None:
+    """Check that no other process has widened a sweep since it was planned; it must be locked.
+
+    Args:
+        points: the number of points then.
+    Raises:
+        UsageError: the sweep has more points now.
+    """
+    now = read_manifest(directory)["points"]
+    if now > points:
+        message = f"{directory} has {now:,} points now: another process has widened it from {points:,}"
+        raise UsageError(Problem(message, "resume it again"))
 
 
 def check_kept(

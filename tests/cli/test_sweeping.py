@@ -134,7 +134,7 @@ def test_a_sampler_refuses_what_it_would_ignore(key: str, tmp_path: Path) -> Non
     shown = steprun("sweep", written(tmp_path, sweep), "--sampler", "tpe", cwd=tmp_path)
     name = key.partition(":")[0]
     assert shown.code == 2
-    assert f"a sampler cannot obey `{name}`\n      = remove it, or leave --sampler out" in shown.err
+    assert f"--sampler cannot be used with `{name}`\n      = remove it, or leave --sampler out" in shown.err
     assert not (tmp_path / "sweeps").exists()
 
 

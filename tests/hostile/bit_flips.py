@@ -43,6 +43,7 @@ from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.forking import fork
 from tests.hostile.children import Finding, tried
+from tests.hostile.flipped_sweeps import files_of, sweeps
 
 SECONDS = 5
 ROOM = 4 << 30
@@ -264,6 +265,10 @@ def made(folder: Path) -> dict[str, Kind]:
     names = _write_data(case)
     sound = {name: initial_state(_reading(case, name)).constants["x"] for name in names}
     kinds |= {f"data: {name}": Kind(case, (name,), _taken(sound)) for name in names}
+    sources = folder / "swept"
+    sources.mkdir()
+    for name, case, reader in sweeps(sources):
+        kinds |= {f"{name}: {kind}": Kind(case, tuple(files), reader) for kind, files in files_of(case)}
     for name, kind in kinds.items():
         shutil.rmtree(work)
         shutil.copytree(kind.folder, work)

@@ -116,7 +116,8 @@ def result(directory: Path) -> list[Any]:
 
 def readable(directory: Path) -> int:
     """The number of points on disk; raises if something cannot be read."""
-    from runner.sweep.record.reading import known_points, open_sweep, outcomes_on_disk
+    from runner.sweep.record.parts import known_points, outcomes_on_disk
+    from runner.sweep.record.reading import open_sweep
     from runner.sweep.record.table import read_table
 
     open_sweep(directory)

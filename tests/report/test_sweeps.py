@@ -22,7 +22,8 @@ from runner.report.sweep.sections import report_of_sweep
 from runner.report.sweep.subject import read_subject
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.planning import plan_sweep
-from runner.sweep.record.reading import open_sweep, part_paths
+from runner.sweep.record.parts import part_paths
+from runner.sweep.record.reading import open_sweep
 from tests.cli.commands import steprun
 from tests.report.sweeps import EVIL, GRID, HALVED, HEAD, record_sweep, with_points, write_sweep_page
 from tests.tables import over

@@ -11,7 +11,7 @@ import runner
 from runner.config import load, overridden
 from runner.plan import compile
 from runner.plan.checks.stackable import unstackable
-from runner.sweep.lanes.chunk import Chunk, run_chunk
+from runner.sweep.lanes.chunk import NOT_SOUND, Chunk, run_chunk
 from runner.sweep.points.task import Task
 from runner.sweep.single import Work
 
@@ -35,7 +35,7 @@ def outcome_of(chunk: Chunk | str) -> str:
     """`in lanes`, or the reason against it."""
     if isinstance(chunk, str):
         return chunk
-    reasons = [task.alone for task in chunk.alone if task.alone != "it may fail"]
+    reasons = [task.alone for task in chunk.alone if task.alone != NOT_SOUND]
     return reasons[0] if reasons else "in lanes"
 
 

@@ -17,7 +17,8 @@ from runner.config import load
 from runner.errors import RunError, UsageError
 from runner.sweep.planning import plan_sweep
 from runner.sweep.record import merging, part_files, states
-from runner.sweep.record.reading import open_sweep, outcomes_on_disk
+from runner.sweep.record.parts import outcomes_on_disk
+from runner.sweep.record.reading import open_sweep
 from runner.sweep.record.table import POINTS_FILE, read_table, write_table
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
 from tests.cli.commands import steprun
@@ -228,6 +229,6 @@ def test_lanes_that_are_demanded_and_too_few_are_a_fault_at_the_sweep(tmp_path: 
     done = steprun("sweep", config, "--lanes", "exact", cwd=tmp_path)
     assert done.err.splitlines()[1:] == [
         "    6 | sweep: {grid: {rate: [0.1, 0.2]}}",
-        "      | ^^^^^ no point can be a lane: fewer than 4 points differ only in what lanes may have of their own",
+        "      | ^^^^^ no point can be a lane: fewer than 4 points",
         "      = leave --lanes out, and the points run in processes",
     ]

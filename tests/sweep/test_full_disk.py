@@ -13,7 +13,8 @@ import pytest
 
 from runner.config import load
 from runner.sweep.planning import plan_sweep
-from runner.sweep.record.reading import open_sweep, outcomes_on_disk
+from runner.sweep.record.parts import outcomes_on_disk
+from runner.sweep.record.reading import open_sweep
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
 from tests.sweep.inline import inline
 from tests.sweep.test_running import Seen

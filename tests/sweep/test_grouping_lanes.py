@@ -20,7 +20,7 @@ from runner.errors import ConfigError, UsageError
 from runner.language.inference.inference import readable_bytes
 from runner.plan import compile
 from runner.sweep.lanes import grouping
-from runner.sweep.lanes.grouping import ALIKE, ALONE, NUMBER, Grouping, check_some, lane_bytes
+from runner.sweep.lanes.grouping import NUMBER, Grouping, check_some, lane_bytes
 from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.varying import varying
 from runner.sweep.planning import SweepPlan, plan_sweep
@@ -48,17 +48,36 @@ def reasons(plan: SweepPlan, **how: Any) -> list[str]:
     [
         ("sweep: {grid: {rate: [0.1, 0.2, 0.3], seed: range(2)}}\n", HEAD, {""}),
         ("sweep: {grid: {optimizer.sgd.lr: [0.1, 0.2, 0.3, 0.4]}}\n", HEAD, {""}),
-        ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(3)}}\n", HEAD, {ALIKE}),
-        ("sweep: {grid: {rate: [0.1, 0.2]}}\n", HEAD, {ALIKE}),
-        ("sweep: {points: [{rate: 0.1}, {rate: 0.2}, {momentum: 0.1}]}\n", HEAD, {ALIKE, ALONE}),
+        (
+            "sweep: {grid: {momentum: [0.1, 0.2], seed: range(3)}}\n",
+            HEAD,
+            {"fewer than 4 points have the same value of `momentum`"},
+        ),
+        (
+            "sweep: {zip: [{momentum: [0.1, 0.2], steps: [3, 4]}], grid: {seed: range(3)}}\n",
+            HEAD,
+            {"fewer than 4 points have the same values of `momentum`, `steps`"},
+        ),
+        ("sweep: {grid: {rate: [0.1, 0.2]}}\n", HEAD, {"fewer than 4 points"}),
+        (
+            "sweep: {points: [{rate: 0.1}, {rate: 0.2}, {momentum: 0.1}]}\n",
+            HEAD,
+            {"fewer than 4 points have the same value of `momentum`", "lanes cannot differ in `momentum`"},
+        ),
+        ("sweep: {points: [{rate: 0.2}, {seed: 1}]}\n", HEAD, {"fewer than 4 points set the same fields"}),
+        (
+            "sweep: {grid: {rate: [0.1, 0.2, .nan]}}\n",
+            HEAD,
+            {"fewer than 4 points", "lanes cannot have this value of `rate`"},
+        ),
         ("sweep: {grid: {lr: [0.1, 0.2, 0.3, 0.4]}}\n", HEAD.replace("rate", "lr"), {""}),
         (
             "sweep: {grid: {rate: range(4)}}\n",
             HEAD.replace("steps: 5", "steps: [train, {expect: {rate > 9: false}}]"),
-            {ALONE},
+            {"lanes cannot differ in `rate`"},
         ),
         ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(4)}}\n", HEAD, {""}),
-        ("sweep: {grid: {steps: [3, 4, 5, 6]}}\n", HEAD, {ALONE}),
+        ("sweep: {grid: {steps: [3, 4, 5, 6]}}\n", HEAD, {"lanes cannot differ in `steps`"}),
         ("sweep: {grid: {seed: range(4)}}\n", HEAD + "health: {vanishing_gradient: 1.0e-9}\n", {"health"}),
         (
             "sweep: {grid: {seed: range(4)}}\n",
@@ -117,7 +136,7 @@ def test_a_constant_that_something_else_reads_is_no_rate(tmp_path: Path) -> None
     found = varying((plan := planned(tmp_path, sweep, head)).base, plan.first)
     assert (dict(found.rates), set(found.constants), set(found.numbers)) == ({"optimizer": "rate"}, set(), {"rate"})
     plan = planned(tmp_path, sweep, head.replace("momentum: 0.5", "momentum: rate"))
-    assert set(reasons(plan)) == {ALONE}
+    assert set(reasons(plan)) == {"lanes cannot differ in `rate`"}
     assert varying(plan.base, plan.first).numbers == set()
 
 
@@ -151,7 +170,7 @@ def test_a_number_that_is_no_operand_makes_another_computation(expression: str, 
     )
     head += "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n"
     plan = planned(tmp_path, "sweep: {grid: {decay: [0.01, 0.02, 0.03, 0.04]}}\n", head)
-    assert set(reasons(plan)) == {NUMBER}
+    assert set(reasons(plan)) == {NUMBER} == {"a constant is no summand, factor or divisor in the expression"}
 
 
 def test_the_words_of_a_description_read_no_constant(tmp_path: Path) -> None:
@@ -182,7 +201,7 @@ def test_a_chunk_takes_part_of_the_memory(tmp_path: Path) -> None:
     narrow = Grouping(base, first, (), None, room=4000).grouped(plan.tasks)
     assert max(task.chunk for task in narrow) > 1
     assert {task.alone for task in Grouping(base, first, (), None, room=1).grouped(plan.tasks)} == {
-        "too much memory for several lanes"
+        "4 lanes take too much memory"
     }
 
 
@@ -252,7 +271,7 @@ def test_show_states_the_memory_of_a_lane(tmp_path: Path) -> None:
     (line,) = _lanes(described)
     assert line == f"lanes: about {readable_bytes(lane_bytes(plan))} a point of the sweep; a chunk has 4 to 4,096 lanes"
     plan = compile(load(written(tmp_path, SEEDS, HEAD.replace("sgd: {lr: rate, momentum: momentum}", "lbfgs: {}"))))
-    assert list(_lanes(describe(plan))) == ["lanes: none, because of lbfgs; the points of the sweep run in processes"]
+    assert list(_lanes(describe(plan))) == ["lanes: none (lbfgs); the points of the sweep run in processes"]
     assert list(_lanes(describe(compile(without_sweep(plan.config))))) == []
 
 

@@ -15,7 +15,8 @@ from runner.sweep.choosing.objective import Objective
 from runner.sweep.planning import plan_sweep
 from runner.sweep.points.outcome import Outcome, from_json, joined, to_json
 from runner.sweep.points.space import Point
-from runner.sweep.record.reading import open_sweep, outcomes_on_disk, part_paths
+from runner.sweep.record.parts import outcomes_on_disk, part_paths
+from runner.sweep.record.reading import open_sweep
 from runner.sweep.rounds import survivors
 from runner.sweep.running import How, resume_sweep, run_sweep
 from tests.sweep.test_running import Seen, assert_is_the_run_alone, swept

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from runner.cli.output.sweep_progress import SweepProgress
-from runner.config import load
+from runner.config import load, loads
 from runner.engine.lanes.execute import LaneColumn
 from runner.plan.rows.columns import Column
 from runner.record.rows.storage import stored_column
@@ -145,7 +145,8 @@ def swept(folder: Path, sweep: str, head: str = HEAD, **how: Any) -> Any:
 @pytest.mark.slow
 def test_a_lane_that_fails_has_the_failure_and_the_rows_of_the_run_alone(tmp_path: Path) -> None:
     sweep, plan, outcomes = swept(tmp_path, "sweep: {grid: {rate: [0.1, 1e30, 0.2, 0.3, 0.4]}}\n", jobs=1)
-    assert [outcomes[index].alone for index in range(5)] == ["", "it may fail", "", "", ""]
+    reason = "a number is not finite, or an `expect` does not hold"
+    assert [outcomes[index].alone for index in range(5)] == ["", reason, "", "", ""]
     assert outcomes[1].failure == "sweep.yaml:4:21: `loss` is inf, from `w ** 2` (row 2, repeat[2].train)"
     alone = run_point(Work(plan.base, tmp_path), plan.tasks[1]).outcome
     assert (outcomes[1].rows, alone.status) == (alone.rows, "failed")
@@ -182,18 +183,34 @@ def test_the_largest_difference_is_said() -> None:
         ([1.0, 2.0, 7.0, None], [0.0, 1.0, 2.25, 9.0], "`loss` differs from the run alone by up to inf"),
         ([1.0, 2.0, nan, 1.0], [0.0, 1.0, 2.25, 9.0], "`loss` differs from the run alone by up to inf"),
         ([1.0, 2.0, nan, None], [-0.0, 1.0, 2.0, 3.0], "`w` differs from the run alone by up to 0"),
-        ([1.0, 2.0, nan], [0.0, 1.0, 2.0], "it has other rows than alone"),
+        ([1.0, 2.0, nan], [0.0, 1.0, 2.0], "a lane has other rows than the run alone"),
     ]:
         found = difference_between(first, table(loss, w))
         assert found is not None
         assert found.text == text
 
 
+def test_elements_of_large_tensors_are_compared_as_numbers_and_digests_as_they_are(tmp_path: Path) -> None:
+    head = "parameters: {w: {shape: [70, 70], init: ones}}\nexpression: loss = (w ** 2).sum()\n"
+    head += "optimizer: {sgd: {lr: 0.1}}\n"
+    for log, text in (("full", "`w` differs from the run alone by up to 0.05"), ("digest", None)):
+        config = loads(head + f"steps: 2\nlog: {{tensors: {log}, include: [w]}}\n")
+        runs = [run_point(Work(config, tmp_path), Task(0, (f"optimizer.sgd.lr={lr}",), "")) for lr in (0.1, 0.125)]
+        tables = [run.table for run in runs]
+        assert tables[0] is not None
+        assert tables[1] is not None
+        found = difference_between(tables[1].slice(0, 2), tables[0].slice(0, 2))
+        assert found is not None
+        name = found.column
+        expected = text or f"`{name}` differs from that of the run alone"
+        assert (found.text, difference_between(tables[0], tables[0])) == (expected, None)
+
+
 def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([1e-9, 3e-8, 1e-9, 1e-9] * 2)
 
     def between(lane: Any, alone: Any) -> Difference:
-        return Difference(f"`loss` differs by {(size := next(sizes)):g}", size)
+        return Difference(f"`loss` differs by {(size := next(sizes)):g}", size, "loss")
 
     monkeypatch.setattr("runner.sweep.lanes.chunk.difference_between", between)
     plan = planned(tmp_path, SEEDS, HEAD)

@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from runner.config import loads
+from runner.config import load, loads
+from runner.errors import UsageError
+from runner.sweep.planning import plan_sweep
 from runner.sweep.points.task import Task
-from runner.sweep.record import merging
+from runner.sweep.record import merging, parts, reading
 from runner.sweep.record.part_files import PartFiles
-from runner.sweep.record.reading import outcomes_on_disk, part_paths, read_part
+from runner.sweep.record.parts import outcomes_on_disk, part_paths, read_part
+from runner.sweep.record.reading import Sweep, open_sweep
+from runner.sweep.record.table import write_table
+from runner.sweep.running import How, start_sweep
 from runner.sweep.single import Work, run_point
-from tests.sweep.configs import HEAD
+from tests.sweep.configs import HEAD, written
 
 
 def parts_of(folder: Path, points: int) -> None:
@@ -73,3 +78,52 @@ def test_merged_parts_have_every_row_once(leftover: bool, tmp_path: Path, monkey
     assert rows_of(tmp_path, "rows") == before
     assert len(before) == 5 * 4  # rows 0, 2 and 4 of a log of every second iteration, and the last one
     assert outcomes_on_disk(tmp_path) == outcomes
+
+
+def test_a_sweep_that_is_open_is_read_while_its_parts_are_merged(
+    whole_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = whole_sweep
+    before = [sweep.rows(point) for point in range(3)]
+    weights = [sweep.weights(point)["w"].tolist() for point in range(3)]
+    merging.merge_parts(sweep.path, itertools.count(100).__next__)
+    assert len(list(part_paths(sweep.path))) == 1
+    assert [sweep.rows(point) for point in range(3)] == before
+    assert [sweep.weights(point)["w"].tolist() for point in range(3)] == weights
+
+
+def test_a_part_that_is_merged_between_listing_and_reading_is_found_again(
+    whole_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, expected = whole_sweep.path, outcomes_on_disk(whole_sweep.path)
+    listed, left = parts.part_paths, [1]
+
+    def merged_once(directory: Path, folder: str = "rows") -> list[Path]:
+        paths = list(listed(directory, folder))
+        if left and left.pop():
+            merging.merge_parts(directory, itertools.count(100).__next__)
+        return paths
+
+    for module in (parts, reading):
+        monkeypatch.setattr(module, "part_paths", merged_once)
+    assert outcomes_on_disk(directory) == expected
+    gone = next(listed(directory)).with_name("000001-0.parquet")
+    with pytest.raises(UsageError) as caught:
+        read_part(gone, lambda file: file.read())
+    (problem,) = caught.value.problems
+    assert problem.message == f"{gone} is not there any more: its points are in another part now"
+    assert problem.hint == "read the sweep again"
+
+
+@pytest.fixture
+def whole_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """A sweep of three points, each of which has a part of its own."""
+    plan = plan_sweep(load(written(tmp_path, "sweep: {grid: {seed: range(3)}}\n")), {})
+    directory = start_sweep(plan.base, plan, {}, tmp_path / "sweeps", How())
+    for number, task in enumerate(plan.tasks, 1):
+        files = PartFiles(directory, f"{number:06}")
+        files.add(run_point(Work(plan.base, directory), task))
+        files.flush()
+    write_table(directory, plan.tasks, plan.points, {}, None)
+    monkeypatch.setattr(merging, "MOST_PARTS", 3)
+    return open_sweep(directory)

@@ -24,7 +24,8 @@ from runner.sweep.executors.ray_tasks import RayTasks, _reason
 from runner.sweep.executors.settings import Settings
 from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.task import Task
-from runner.sweep.record.reading import open_sweep, outcomes_in, outcomes_on_disk, part_paths
+from runner.sweep.record.parts import outcomes_in, outcomes_on_disk, part_paths
+from runner.sweep.record.reading import open_sweep
 from runner.sweep.running import How, grouping_of, resume_sweep, run_sweep, start_sweep
 from tests.sweep.configs import written
 from tests.sweep.test_running import LONG, SEEDS, Seen, assert_is_the_run_alone, command, wait_for_parts
@@ -165,7 +166,7 @@ class OneProcess:
         return reference()
 
 
-@over(("dies", "reasons"), [(None, {""}), (5, {"its lanes ended their process"})])
+@over(("dies", "reasons"), [(None, {""}), (5, {"the process of the lanes died"})])
 def test_a_task_of_the_cluster_is_a_chunk_of_lanes(
     dies: int | None, reasons: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,8 @@ from runner.config import load, overridden
 from runner.errors import UsageError
 from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.outcome import Outcome
-from runner.sweep.record.reading import Sweep, open_sweep, outcomes_in, part_paths
+from runner.sweep.record.parts import outcomes_in, part_paths
+from runner.sweep.record.reading import Sweep, open_sweep
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
 from tests.cli.commands import steprun
 from tests.sweep.configs import HEAD, RATES, written

@@ -15,7 +15,8 @@ from runner.config import load
 from runner.errors import ConfigError, UsageError
 from runner.sweep.planning import plan_sweep
 from runner.sweep.points.outcome import from_json
-from runner.sweep.record.reading import known_points, next_chunk, open_sweep, outcomes_on_disk, part_paths
+from runner.sweep.record.parts import known_points, next_chunk, outcomes_on_disk, part_paths
+from runner.sweep.record.reading import open_sweep
 from runner.sweep.record.table import POINTS_FILE, write_table
 from runner.sweep.running import How, resume_sweep, start_sweep
 from tests.cli.commands import steprun

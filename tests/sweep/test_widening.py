@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -221,3 +222,42 @@ def test_each_point_chooses_its_engine_and_a_sweep_is_not_resumed_where_it_would
         f"{directory} was run with jax {version}, and `engine: auto` chooses otherwise without jax"
     )
     assert problem.hint == f"install what it was run with, or run `steprun sweep {directory / 'sweep.yaml'}`"
+
+
+@pytest.mark.slow
+def test_a_sweep_that_another_process_has_widened_since_is_refused(tmp_path: Path) -> None:
+    """Its table would lose the new points otherwise."""
+    directory = begun(tmp_path)
+    plan, how = resume_sweep(directory, How())
+    more, _ = resume_sweep(directory, How(), axes={"seed": [0, 1, 2]})
+    run_sweep(directory, more, how, Seen())
+    message = f"{directory} has 6 points now: another process has widened it from 4"
+    with pytest.raises(UsageError) as caught:
+        run_sweep(directory, plan, how, Seen())
+    (problem,) = caught.value.problems
+    assert (problem.message, problem.hint) == (message, "resume it again")
+    assert len(open_sweep(directory).table()) == len(open_sweep(directory)) == 6
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_sweep_is_widened_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = "sweep: {random: {samples: 3, draw: {rate: {uniform: [0.1, 0.2]}}}}\n"
+    directory = begun(tmp_path, sweep)
+    written_manifests: list[dict[str, Any]] = []
+
+    def write_once(path: Path, content: dict[str, Any]) -> None:
+        if written_manifests:
+            raise KeyboardInterrupt
+        written_manifests.append(content)
+        write_manifest(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("runner.sweep.widening.write_manifest", write_once)
+        with pytest.raises(KeyboardInterrupt):
+            resume_sweep(directory, How(), overrides=["sweep.random.samples=5"])
+    assert open_sweep(directory).config is not None
+    plan, how = resume_sweep(directory, How())
+    seen = Seen()
+    run_sweep(directory, plan, how, seen)
+    assert seen.started == [3, 4]
+    assert len(open_sweep(directory)) == len(open_sweep(directory).table()) == 5

@@ -77,7 +77,7 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 
 def _lanes(plan: Plan) -> dict[str, Any]:
-    """How points of a sweep run as lanes, if they differ only in what lanes may have of their own."""
+    """How points of a sweep run as lanes, if they differ only in what lanes may differ in."""
     from runner.plan.checks.stackable import unstackable
     from runner.sweep.lanes.grouping import FEWEST, LARGE, lane_bytes, lanes_at_once, room_of
 

@@ -231,7 +231,7 @@ def _lanes(plan: Described) -> Iterator[str]:
     if lanes is None:
         return
     if lanes["obstacle"] is not None:
-        yield f"lanes: none, because of {lanes['obstacle']}; the points of the sweep run in processes"
+        yield f"lanes: none ({lanes['obstacle']}); the points of the sweep run in processes"
     else:
         span = f"{lanes['fewest']} to {counted(lanes['at_once'], 'lane')}"
         yield f"lanes: about {size(lanes['bytes'])} a point of the sweep; a chunk has {span}"

@@ -66,13 +66,21 @@ class SweepProgress:
                 self._alone[outcome.index] = outcome.alone
                 self._note_difference(outcome)
             self._note_best(outcome)
-            if outcome.status == "failed" and not self._quiet and not self._first:
-                self.clear()
-                say(f"point {outcome.index} failed: {printable_line(str(outcome.failure))}", err=True)
+            if not self._quiet and not self._first:
+                self._print(outcome)
         if self._first:
             self._before = len(self._done)
             self._first = False
         self._draw()
+
+    def _print(self, outcome: Outcome) -> None:
+        """Print what a person should know of a point now: a warning, and a failure."""
+        if outcome.warning is not None:
+            self.clear()
+            say(f"warning: {printable_line(outcome.warning)}", err=True)
+        if outcome.status == "failed":
+            self.clear()
+            say(f"point {outcome.index} failed: {printable_line(str(outcome.failure))}", err=True)
 
     def clear(self) -> None:
         """Remove the line."""

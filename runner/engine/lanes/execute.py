@@ -146,7 +146,7 @@ def _collected(plan: Plan, state: State, leaving: Leaving, watch: LaneWatch, par
 
 
 def _stays(lanes: Tensor, kept: bool) -> None:
-    raise NotStackable("its runs part")
+    raise NotStackable("its runs take other steps")
 
 
 def _binding(plan: Plan, lanes: Sequence[Lane], others: eager.Bind) -> tuple[eager.Bind, eager.Several]:

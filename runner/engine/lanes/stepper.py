@@ -125,7 +125,7 @@ class LaneStepper:
         self.step()
 
     def update_in_place(self) -> None:
-        raise NotStackable("a step is captured as a graph")
+        raise NotStackable("a step is captured as a CUDA graph")
 
     def state(self, name: str) -> Mapping[str, Any]:
         """The state of a parameter under torch's names; empty before its first step."""

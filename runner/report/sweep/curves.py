@@ -15,7 +15,7 @@ from runner.record.rows.arrow import columns_of
 from runner.record.rows.tensors import stacked_of
 from runner.report.reading.curves import MOST_POINTS, decimated
 from runner.sweep.points.outcome import Outcome
-from runner.sweep.record.reading import outcomes_in, part_paths, read_part
+from runner.sweep.record.parts import outcomes_in, part_paths, read_part
 from runner.text import counted
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _read(path: Path, identities: dict[str, int], names: Sequence[str], found: F
             wanted[outcome.index] = []
     if not wanted or not names:
         return left
-    rows = read_part(path, lambda file: int(file.metadata.num_rows))
+    rows = read_part(path, lambda file: int(file.metadata.num_rows), rows=False)
     if rows > left:
         found.notes = [f"The sweep has more than {MOST_ROWS:,} rows: some points have no curve."]
         return left

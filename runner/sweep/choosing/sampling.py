@@ -92,7 +92,7 @@ def sampler_of(
         raise UsageError(Problem("a sampler draws from `random`, without other axes", hint))
     ignored = next((key for key in ("where", "halving") if getattr(sweep, key) is not None), None)
     if ignored is not None:
-        raise UsageError(Problem(f"a sampler cannot obey `{ignored}`", "remove it, or leave --sampler out"))
+        raise UsageError(Problem(f"--sampler cannot be used with `{ignored}`", "remove it, or leave --sampler out"))
     if objective is None:
         raise UsageError(Problem("a sampler needs an objective", "write `objective: {minimize: valid.loss}`"))
     optuna = _import_optuna()

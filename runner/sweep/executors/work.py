@@ -37,7 +37,8 @@ def run_tasks(
                 break
             begun(task.index)
             ended = run_point(work, task)
-            files.add(replace(ended, outcome=replace(ended.outcome, alone=task.alone or None)))
+            outcome = replace(ended.outcome, alone=task.alone or None, warning=task.warning)
+            files.add(replace(ended, outcome=outcome))
             if files.due:
                 yield files.flush()
         if files.due:

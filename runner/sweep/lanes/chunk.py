@@ -18,7 +18,9 @@ from runner.errors import SteprunError
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.record.rows.storage import StoredColumn, stored_column
+from runner.sweep.lanes.closeness import judge
 from runner.sweep.lanes.comparing import Difference, difference_between
+from runner.sweep.lanes.grouping import NUMBER
 from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.rows import parted_table, recent_of, rows_table, statistics_of, weights_table
 from runner.sweep.lanes.states import load_places
@@ -26,16 +28,18 @@ from runner.sweep.lanes.together import Together
 from runner.sweep.lanes.varying import varying
 from runner.sweep.points.outcome import Outcome, Statistics
 from runner.sweep.points.task import Task
-from runner.sweep.record.part_files import Weights
+from runner.sweep.record.part_files import Ended, Weights
 from runner.sweep.record.states import States
 from runner.sweep.record.statistics import recent_values, scalar_statistics
 from runner.sweep.rungs import cut
-from runner.sweep.single import Work, run_point
+from runner.sweep.single import Work, failure_text, run_point
 
 ENDS_BEFORE = "its last loop ends before the points are compared"
 
-NOT_SOUND = "it may fail"
-"""Why a lane that computed something not finite, or something unexpected, runs again alone."""
+NOT_SOUND = "a number is not finite, or an `expect` does not hold"
+"""Why a lane runs again alone, which then may fail as it does alone."""
+
+NOT_A_RATE = "its learning rate is not valid"
 
 
 class Stopped(Exception):
@@ -66,7 +70,7 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
     """Run some points as lanes.
 
     Args:
-        tasks: points that differ only in what lanes may have of their own.
+        tasks: points that differ only in what lanes may differ in.
         stopping: returns whether to give up.
     Raises:
         Stopped: `stopping` has returned true.
@@ -86,8 +90,10 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
         for task in tasks:
             own = may_vary.split(task.overrides)[0]
             lane = may_vary.lane(plan, own)
-            if lane is None or (may_vary.in_expression(own) and not _is_alike(work, task, literals)):
-                invalid.append(replace(task, chunk=0, alone=NOT_SOUND))
+            if lane is None:
+                invalid += _alone([task], NOT_A_RATE)
+            elif may_vary.in_expression(own) and not _is_alike(work, task, literals):
+                invalid += _alone([task], NUMBER)
             else:
                 valid.append((task, lane))
         if not valid:
@@ -105,10 +111,10 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
     except NotStackable as error:
         return Chunk(alone=_alone(tasks, str(error)))
     except (SteprunError, MemoryError) as error:
-        return Chunk(alone=_alone(tasks, f"its lanes failed: {type(error).__name__}"))
+        return Chunk(alone=_alone(tasks, f"the lanes failed: {failure_text(error)}"))
     running = [task for task, _ in valid]
     seconds = (time.perf_counter() - began) / len(running)
-    return _result(work, Planned(plan, tasks[0].overrides), running, together, seconds, invalid)
+    return _result(work, Planned(plan, tasks[0].overrides), running, together, seconds, invalid, go_on)
 
 
 def _result(
@@ -118,6 +124,7 @@ def _result(
     together: Together,
     seconds: float,
     invalid: Sequence[Task],
+    going_on: Callable[[], None],
 ) -> Chunk:
     plan, kept = planned.plan, together.kept
     ended = [lane for lane, fine in enumerate(together.sound) if fine]
@@ -130,14 +137,11 @@ def _result(
     indices = [tasks[lane].index for lane in sound]
     rows = _Rows(work, together, columns, sound, indices)
     weights = weights_table(plan, together, indices, sound)
-    difference = None
-    for place in dict.fromkeys((0, len(sound) - 1)):
-        found = _difference(work, planned, tasks[sound[place]], rows.of(place), weights[1].slice(place, 1))
-        if found is None:
-            continue
-        if work.exact:
-            return Chunk(alone=[*alone, *_alone([tasks[lane] for lane in sound], found.text)])
-        difference = found if difference is None or found.size > difference.size else difference
+    found = _compared(work, planned, [tasks[lane] for lane in sound], rows, weights[1], going_on)
+    if found.reason is not None:
+        again = _alone([tasks[lane] for lane in sound], found.reason)
+        return Chunk(alone=[*alone, *(replace(task, warning=found.warnings.get(task.index)) for task in again)])
+    difference = found.difference
     outcomes = [
         Outcome(
             tasks[lane].index,
@@ -149,14 +153,15 @@ def _result(
             alone="",
             difference=None if difference is None else difference.text,
             distance=None if difference is None else difference.size,
+            warning=found.warnings.get(tasks[lane].index),
         )
         for lane in sound
     ]
     whole = rows.statistics(outcomes, [together.ends[lane] for lane in sound])
     states = {}
     if together.pauses:
-        again = rows.statistics(outcomes, [place.rows[number] for place, number in map(kept.__getitem__, sound)])
-        whole = [replace(outcome, kept=part) for outcome, part in zip(whole, again, strict=True)]
+        kept_parts = rows.statistics(outcomes, [place.rows[number] for place, number in map(kept.__getitem__, sound)])
+        whole = [replace(outcome, kept=part) for outcome, part in zip(whole, kept_parts, strict=True)]
         for lane in sound:
             state, number = kept[lane]
             states[tasks[lane].identity] = state.state_of(number)
@@ -215,15 +220,63 @@ class _Rows:
         ]
 
 
-def _difference(
-    work: Work, planned: Planned, task: Task, rows: pyarrow.Table, weights: pyarrow.Table
-) -> Difference | None:
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """How the first and the last lane of a chunk differ from the same points run alone."""
+
+    difference: Difference | None = None  # the largest
+    reason: str | None = None  # why all points run alone, if they do
+    warnings: Mapping[int, str] = field(default_factory=dict)  # by point
+
+
+def _compared(
+    work: Work,
+    planned: Planned,
+    tasks: Sequence[Task],
+    rows: _Rows,
+    weights: pyarrow.Table,
+    going_on: Callable[[], None],
+) -> _Compared:
+    largest: tuple[Difference, Task, tuple[pyarrow.Table, pyarrow.Table], Ended] | None = None
+    for place in dict.fromkeys((0, len(tasks) - 1)):
+        task = tasks[place]
+        lane = rows.of(place), weights.slice(place, 1).drop_columns(["point"])
+        ended = run_point(work, task, planned.plan if task.overrides == planned.overrides else None)
+        difference = _difference(lane, ended)
+        if difference is None:
+            continue
+        if work.exact:
+            return _Compared(difference, difference.text)
+        if largest is None or difference.size > largest[0].size:
+            largest = difference, task, lane, ended
+    return _Compared() if largest is None else _judged(work, *largest, going_on)
+
+
+def _judged(
+    work: Work,
+    difference: Difference,
+    task: Task,
+    lane: tuple[pyarrow.Table, pyarrow.Table],
+    ended: Ended,
+    going_on: Callable[[], None],
+) -> _Compared:
+    """What becomes of a chunk whose lanes are close only, by the one that differs most."""
+    if difference.column is None or ended.table is None or ended.weights is None:
+        return _Compared(difference, difference.text, {task.index: f"point {task.index}: {difference.text}"})
+    judgement = judge(work, task, lane, (ended.table, ended.weights[1]), going_on)
+    warnings = {} if judgement.warning is None else {task.index: judgement.warning}
+    if judgement.column is None:
+        return _Compared(difference, None, warnings)
+    reason = f"`{judgement.column}` of a lane differs from the run alone by more than rounding explains"
+    return _Compared(difference, reason, warnings)
+
+
+def _difference(lane: tuple[pyarrow.Table, pyarrow.Table], ended: Ended) -> Difference | None:
     """How a lane differs from the same point run alone; None if every bit is equal."""
-    ended = run_point(work, task, planned.plan if task.overrides == planned.overrides else None)
     if ended.outcome.status not in ("finished", "paused") or ended.weights is None or ended.table is None:
-        return Difference("a run alone fails", math.inf)
-    found = difference_between(rows, ended.table)
-    other = difference_between(weights.drop_columns(["point"]), ended.weights[1])
+        return Difference("the run alone fails", math.inf)
+    found = difference_between(lane[0], ended.table)
+    other = difference_between(lane[1], ended.weights[1])
     return other if found is None or (other is not None and other.size > found.size) else found
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.config import Config, overridden
-from runner.errors import ConfigError, SteprunError
+from runner.errors import ConfigError, SteprunError, listing
 from runner.plan import PlanLimits, compile
 from runner.plan.checks.stackable import unstackable
 from runner.plan.plan import Plan
@@ -30,14 +30,15 @@ ROWS_BYTES = 64 << 20
 MOST_LANES = 4096
 LEAST_LANES = 8
 
-ALONE = "no other point differs from it only in what lanes may have of their own"
-ALIKE = f"fewer than {FEWEST} points differ only in what lanes may have of their own"
-FEW = f"fewer than {FEWEST} points go on together"
-NUMBER = "a number that changes more of the expression than itself"
-LARGE = "too much memory for several lanes"
+ALIKE = f"fewer than {FEWEST} points"
+FEW = f"fewer than {FEWEST} points go on"
+NUMBER = "a constant is no summand, factor or divisor in the expression"
+LARGE = f"{FEWEST} lanes take too much memory"
 OFF = "--lanes off"
-DIED = "its lanes ended their process"
-LATE = "its lanes took longer than --time-limit"
+DIED = "the process of the lanes died"
+LATE = "the lanes took longer than --time-limit"
+MOST_NAMES = 3
+"""The most fields that a reason names."""
 
 
 def touched_bytes(plan: Plan) -> int:
@@ -102,14 +103,36 @@ class Grouping:
             key = (tuple(sorted(own)), shared, task.rung, task.until, task.state is None)
             found.setdefault(key, []).append(task)
         stacked: list[Task] = []
+        apart = _differing([self._varying.split(group[0].overrides)[1] for group in found.values()])
         for group in found.values():
-            few = FEW if group[0].rung else ALONE if len(group) == 1 else ALIKE
+            few = FEW if group[0].rung else self._too_few(group, apart, len(found))
             reason = few if len(group) < FEWEST else self._obstacle(group)
             if reason is not None:
                 alone += [replace(task, alone=reason) for task in group]
             else:
                 stacked += self._cut(group)
         return stacked + alone
+
+    def _too_few(self, group: Sequence[Task], apart: Sequence[str], groups: int) -> str:
+        """Why a group is too small for a chunk.
+
+        Args:
+            apart: the overrides in which groups differ, and that their lanes would share.
+            groups: the number of all groups.
+        """
+        assert self._varying is not None
+        shared = self._varying.split(group[0].overrides)[1]
+        barred = [path for path in _paths(each for each in shared if each in apart) if self._varying.has(path)]
+        if barred:
+            return f"lanes cannot have this value of {_named(barred)}"
+        paths = [path for path in _paths(apart) if not self._varying.has(path)]
+        if paths and len(group) == 1:
+            return f"lanes cannot differ in {_named(paths)}"
+        if paths:
+            return (
+                f"fewer than {FEWEST} points have the same {'values' if len(paths) > 1 else 'value'} of {_named(paths)}"
+            )
+        return ALIKE if groups == 1 or apart else f"fewer than {FEWEST} points set the same fields"
 
     def _obstacle(self, group: Sequence[Task]) -> str | None:
         assert self._varying is not None
@@ -149,6 +172,20 @@ class Grouping:
         return cut
 
 
+def _differing(shared: Sequence[tuple[str, ...]]) -> list[str]:
+    """The overrides that some groups have, and others have not."""
+    common = set(shared[0]).intersection(*shared[1:]) if shared else set()
+    return [override for overrides in shared for override in overrides if override not in common]
+
+
+def _paths(overrides: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(override.partition("=")[0].removeprefix("~") for override in overrides))
+
+
+def _named(paths: Sequence[str]) -> str:
+    return listing([f"`{path}`" for path in paths], MOST_NAMES)
+
+
 def check_some(config: Config, first: Plan, grouped: Sequence[Task]) -> None:
     """Check that `--lanes exact`, given explicitly, computes some point of a config as a lane.
 
@@ -158,7 +195,7 @@ def check_some(config: Config, first: Plan, grouped: Sequence[Task]) -> None:
     if any(task.chunk for task in grouped):
         return
     obstacle = unstackable(first)
-    reason = next((task.alone for task in grouped), ALONE)
+    reason = next((task.alone for task in grouped), ALIKE)
     path = ("steps" if config.sweep is None else "sweep",) if obstacle is None else obstacle.path
     hint = "leave --lanes out, and the points run in processes"
     raise ConfigError(config.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))

@@ -28,6 +28,7 @@ class Outcome:
     recent: Sequence[float] = ()  # the last values of the objective, for `over: mean(n)`
     difference: str | None = None  # of a lane that is close only: how it differs from the run alone
     distance: float | None = None  # the size of that difference
+    warning: str | None = None  # of a lane that is close only, or was: what its numbers are worth
     alone: str | None = None  # why it did not run as a lane; empty: it did; None: nothing decided that
     rung: int = 0  # how many times the point had been compared before
     first: int = 0  # the number of its first row here
@@ -57,6 +58,7 @@ def _joined(before: Outcome, later: Outcome) -> Outcome:
         rows=before.rows + later.rows,
         scalars={name: _both(before.scalars.get(name, nothing), later.scalars.get(name, nothing)) for name in names},
         recent=(*before.recent, *later.recent),
+        warning=before.warning or later.warning,
     )
 
 
@@ -114,6 +116,7 @@ def _outcome(given: Mapping[str, Any]) -> Outcome:
         scalars=scalars,
         difference=None if given.get("difference") is None else str(given["difference"]),
         distance=_number(given.get("distance")),
+        warning=None if given.get("warning") is None else str(given["warning"]),
         alone=None if given.get("alone") is None else str(given["alone"]),
         recent=tuple(number for number in map(_number, given["recent"]) if number is not None),
         rung=_count(given["rung"]),

@@ -17,3 +17,4 @@ class Task:
     state: str | None = None  # the files with its state, unless it begins
     chunk: int = 0  # the number of the chunk whose lanes it is among; 0: it runs alone
     alone: str = ""  # why it runs alone
+    warning: str | None = None  # what its lane had computed, if the lanes of its chunk are left out for it

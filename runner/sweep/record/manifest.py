@@ -44,8 +44,10 @@ FIELDS: Mapping[str, Kind] = {
     "started": TEXT,
     "ended": or_null(TEXT),
     "data_folders": PATHS,
+    "warnings": or_null(TEXTS),
+    "widening": or_null(TEXT),
 }
-_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", ("config",))
+_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", ("config", "warnings", "widening"))
 
 
 def opening(
@@ -92,6 +94,7 @@ def opening(
         "started": now(),
         "ended": None,
         "data_folders": [str(folder) for folder in folders],
+        "warnings": [],
     }
 
 

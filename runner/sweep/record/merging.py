@@ -17,7 +17,8 @@ from runner.record.rows.parquet import encode
 from runner.record.rows.storage import stored_column
 from runner.sweep.points.outcome import Outcome, to_json
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
-from runner.sweep.record.reading import outcomes_in, outcomes_on_disk, part_paths, read_part
+from runner.sweep.record.parts import outcomes_in, outcomes_on_disk, part_paths, read_part
+from runner.sweep.record.seals import sealed
 
 MOST_PARTS = 24
 """The number of parts of one schema from which they are merged."""
@@ -80,7 +81,8 @@ def _merge(paths: list[Path], number: int, firsts: Mapping[tuple[str, int], int]
     columns = [stored_column(column) for column in columns_of(tables[0].schema)]
     table = pyarrow.concat_tables(tables).replace_schema_metadata({OUTCOMES: to_json(outcomes)})
     folder = paths[0].parent
-    write_atomically(folder / f"{number:06}-0.parquet", memoryview(encode([table], columns)), through=folder.parent)
+    content = sealed(encode([table], columns), [outcome.index for outcome in outcomes])
+    write_atomically(folder / f"{number:06}-0.parquet", content, through=folder.parent)
     for path in paths:
         path.unlink()
 

@@ -24,6 +24,7 @@ from runner.record.rows.arrow import integers_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import StoredColumn, column_json
 from runner.sweep.points.outcome import Outcome, to_json
+from runner.sweep.record.seals import sealed
 from runner.sweep.record.states import save_states
 
 ROWS_FOLDER = "rows"
@@ -152,9 +153,9 @@ class PartFiles:
     def _write(self, folder: str, schema: str, name: str, part: _Part) -> None:
         table = pyarrow.concat_tables(part.tables)
         table = table.replace_schema_metadata({OUTCOMES: to_json(part.outcomes)})
-        content = memoryview(encode([table], part.columns))
         target = self._directory / folder / schema
         target.mkdir(parents=True, exist_ok=True)
+        content = sealed(encode([table], part.columns), [outcome.index for outcome in part.outcomes])
         write_atomically(target / name, content, through=target.parent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,17 +16,17 @@ from runner.config.files.run_paths import CONFIG_FILE
 from runner.config.files.run_paths import MANIFEST_FILE as RUN_FILE
 from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.config.keys import AUTO
-from runner.errors import ConfigError
+from runner.errors import ConfigError, RunError
 from runner.plan import Plan, compile
 from runner.plan.tensors.run_files import WEIGHTS_FILE
 from runner.record.checkpoints.config_fields import config_digest, config_fields
 from runner.record.checkpoints.fitted import save_fitted
-from runner.record.checkpoints.tensor_file import pieces_of
+from runner.record.checkpoints.tensor_file import Digested, pieces_of
 from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files
 from runner.record.directory import ROWS_FOLDER, write_atomically
 from runner.record.rows.arrow import columns_of
 from runner.record.rows.parquet import encode
-from runner.record.rows.part_digests import digest_of, write_digests
+from runner.record.rows.part_digests import check_parts, digest_of, write_digests
 from runner.record.rows.storage import column_json, stored_column
 from runner.sweep.points.identity import Identities
 from runner.sweep.points.outcome import Outcome
@@ -42,7 +43,8 @@ def point_directory(
     table: pyarrow.Table,
     weights: Mapping[str, Tensor],
 ) -> Path:
-    """The run directory of a point; it is made if it does not exist, or if the point has run again since.
+    """The run directory of a point; it is made if it does not exist or is damaged, or if the point
+    has run again since.
 
     Args:
         path: the sweep directory.
@@ -52,7 +54,7 @@ def point_directory(
         weights: its parameters.
     """
     directory = path / RUNS_FOLDER / str(outcome.index)
-    if _is_of(directory, outcome):
+    if _is_sound(directory, outcome):
         return directory
     with (
         Folder(path) as folder,
@@ -71,7 +73,9 @@ def point_directory(
     name = "00000.parquet"
     write_atomically(directory / ROWS_FOLDER / name, content, through=directory)
     write_digests(directory, {name: digest_of(content)}, synced=False)
-    write_atomically(directory / CONFIG_FILE, config.document.to_yaml(absolute_files=True).encode())
+    text = config.document.to_yaml(absolute_files=True).encode()
+    write_atomically(directory / CONFIG_FILE, text)
+    digests = {CONFIG_FILE: digest_of(text)}
     manifest = _manifest(path, sweep, outcome) | {
         "seed": config.seed,
         "engine": config.engine,
@@ -82,7 +86,10 @@ def point_directory(
     }
     if weights:
         metadata = {"format": "pt", "config": config_digest(config.document), "row": str(outcome.rows - 1)}
-        write_atomically(directory / WEIGHTS_FILE, pieces_of(weights, metadata))
+        pieces = Digested(pieces_of(weights, metadata))
+        write_atomically(directory / WEIGHTS_FILE, pieces)
+        digests[WEIGHTS_FILE] = pieces.digest
+    manifest["sweep"]["sha256"] = digests
     write_atomically(directory / RUN_FILE, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
     return directory
 
@@ -116,13 +123,13 @@ def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome) -> dict[st
         "compile_seconds": None,
         "rows": outcome.rows,
         "failure": failure,
-        "warnings": [],
+        "warnings": [] if outcome.warning is None else [outcome.warning],
         "sweep": {"path": str(path), "point": outcome.index, "identity": outcome.identity},
     }
 
 
-def _is_of(directory: Path, outcome: Outcome) -> bool:
-    """Whether a run directory is that of this outcome."""
+def _is_sound(directory: Path, outcome: Outcome) -> bool:
+    """Whether a run directory is that of this outcome, and its files are as they were written."""
     try:
         with (
             Folder(directory.parent.parent) as sweep,
@@ -130,6 +137,13 @@ def _is_of(directory: Path, outcome: Outcome) -> bool:
             runs.folder(directory.name) as folder,
         ):
             manifest = parse_json(folder.read(RUN_FILE, LARGEST_JSON))
-        return bool(manifest["sweep"]["identity"] == outcome.identity and manifest["rows"] == outcome.rows)
-    except (OSError, ValueError, KeyError, TypeError):
+            if manifest["sweep"]["identity"] != outcome.identity or manifest["rows"] != outcome.rows:
+                return False
+            for name, expected in manifest["sweep"]["sha256"].items():
+                with folder.open(name) as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                        return False
+        check_parts(directory)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RunError):
         return False
+    return True

@@ -6,28 +6,27 @@ import functools
 import itertools
 import math
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pyarrow
 import pyarrow.compute
 from torch import Tensor
 
-from runner.config.files.safe_files import Folder
 from runner.errors import Problem, UsageError
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import recorded_folders
 from runner.record.rows.arrow import columns_of
 from runner.sweep.choosing.objective import Objective, objective_of
-from runner.sweep.points.outcome import Outcome, from_json, joined, outcomes_of
-from runner.sweep.record.config import load_sweep
+from runner.sweep.points.outcome import Outcome, joined, outcomes_of
+from runner.sweep.record.config import check_unchanged, load_sweep
 from runner.sweep.record.manifest import read_manifest
-from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
-from runner.sweep.record.sweep_files import read_parquet
-from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows, read_table
+from runner.sweep.record.part_files import ROWS_FOLDER, WEIGHTS_FOLDER
+from runner.sweep.record.parts import Vanished, part_paths, read_part, span_in, while_merging, written_in
+from runner.sweep.record.seals import Span
+from runner.sweep.record.table import POINTS_FILE, read_table
 from runner.text import Table, html_tables, text_tables
 
 if TYPE_CHECKING:
@@ -36,88 +35,8 @@ if TYPE_CHECKING:
 
     from runner.config import Config
 
-T = TypeVar("T")
-
-Span = tuple[float, float]
-"""The smallest and the largest point that a part may have."""
-
 MOST_SHOWN = 20
 """The most points that a notebook shows; `table` and `to_pandas` have all."""
-
-_PART = re.compile(r"([0-9]{6,})-[0-9]+\.parquet")
-
-
-def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
-    """The part files of a sweep, in the order of their names; links are left out.
-
-    Raises:
-        UsageError: `folder` is a link, or not a folder.
-    """
-    try:
-        with Folder(directory) as sweep, sweep.folder(folder) as parts:
-            schemas = sorted(path.name for path in parts.path.iterdir() if path.is_dir() and not path.is_symlink())
-            for schema in schemas:
-                with parts.folder(schema) as each:
-                    for name in each.names(".parquet"):
-                        yield each.path / name
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UsageError(f"cannot read {directory / folder}: {error.strerror}") from error
-
-
-def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
-    """The outcomes that are on disk: for each point, by identity, one for each rung, in order.
-
-    Raises:
-        UsageError: a part file or the table is damaged.
-    """
-    found: dict[str, dict[int, Outcome]] = {}
-    for path in part_paths(directory):
-        for outcome in outcomes_in(path):
-            found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
-    for outcome in outcomes_without_rows(directory):
-        found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
-    return {identity: [rungs[rung] for rung in sorted(rungs)] for identity, rungs in found.items()}
-
-
-def outcomes_in(path: Path) -> list[Outcome]:
-    """The points that a part file has.
-
-    Raises:
-        UsageError: it is damaged.
-    """
-    return read_part(path, lambda file: from_json(_written(file)))
-
-
-def _written(file: pyarrow.parquet.ParquetFile) -> str:
-    """What a part says of its points."""
-    return str((file.metadata.metadata or {})[OUTCOMES].decode())
-
-
-def read_part(path: Path, read: Callable[[pyarrow.parquet.ParquetFile], T]) -> T:
-    """Read something of a part file, `SWEEP/FOLDER/SCHEMA/NAME`.
-
-    Raises:
-        UsageError: it is damaged.
-    """
-    return read_parquet(path, path.parents[2], read, "remove it, then resume the sweep")
-
-
-def known_points(directory: Path) -> dict[str, int]:
-    """The index of each point that the table or a part has, by identity; an index never changes."""
-    found = {identity: rungs[0].index for identity, rungs in outcomes_on_disk(directory).items()}
-    table = read_table(directory)
-    if table is not None:
-        pairs = zip(table.column("identity").to_pylist(), table.column("point").to_pylist(), strict=True)
-        found |= {identity: index for identity, index in pairs if identity not in found}
-    return found
-
-
-def next_chunk(directory: Path) -> int:
-    """A number above those of all chunks that have written a part."""
-    numbers = [int(found[1]) for path in part_paths(directory) if (found := _PART.fullmatch(path.name))]
-    return max(numbers, default=0) + 1
 
 
 def open_sweep(path: str | Path) -> Sweep:
@@ -149,8 +68,14 @@ class Sweep:
 
     @functools.cached_property
     def config(self) -> Config:
-        """The resolved config of the sweep."""
-        return load_sweep(self.path, tuple(recorded_folders(self.manifest)))
+        """The resolved config of the sweep.
+
+        Raises:
+            UsageError: it cannot be read, or has been edited.
+        """
+        config = load_sweep(self.path, tuple(recorded_folders(self.manifest)))
+        check_unchanged(self.path, self.manifest, config)
+        return config
 
     @property
     def objective(self) -> Objective | None:
@@ -189,6 +114,9 @@ class Sweep:
         Raises:
             UsageError: there is no such point, or it has no rows.
         """
+        return while_merging(lambda: self._rows(point))
+
+    def _rows(self, point: int) -> pyarrow.Table:
         parts = self._parts(point)
         found = []
         for (outcome, path), following in itertools.zip_longest(parts, parts[1:]):
@@ -196,7 +124,11 @@ class Sweep:
             wanted = (pyarrow.compute.field("point") == outcome.index) & (row >= outcome.first)
             if following is not None:  # the next rung has computed the last rows again
                 wanted &= row < following[0].first
-            table = read_part(path, lambda file: file.read(use_threads=False)).filter(wanted)
+            try:
+                table = read_part(path, lambda file: file.read(use_threads=False)).filter(wanted)
+            except Vanished:
+                del self._found[point]
+                raise
             found.append(table.drop_columns("point").replace_schema_metadata(None))
         return pyarrow.concat_tables(found)
 
@@ -226,6 +158,9 @@ class Sweep:
         Raises:
             UsageError: there is no such point.
         """
+        return while_merging(lambda: self._weights(point))
+
+    def _weights(self, point: int) -> dict[str, Tensor]:
         from runner.record.rows.tensors import tensors_of
 
         parts = _parts_of(self.path, WEIGHTS_FOLDER, point, self._identity(point), self._spans)
@@ -252,7 +187,8 @@ class Sweep:
     def _parts(self, point: int) -> list[tuple[Outcome, Path]]:
         """The outcomes of a point that have rows, each with its part, in the order of the rungs."""
         if point not in self._found:
-            found = _parts_of(self.path, ROWS_FOLDER, point, self._identity(point), self._spans)
+            identity = self._identity(point)
+            found = while_merging(lambda: _parts_of(self.path, ROWS_FOLDER, point, identity, self._spans))
             if not found:
                 hint = f"`steprun resume {self.path}` runs it"
                 raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
@@ -292,16 +228,25 @@ def _parts_of(
     found: dict[int, tuple[Outcome, Path]] = {}
     for path in part_paths(directory, folder):
         if path not in spans:
-            spans[path] = read_part(path, lambda file: _span(file.metadata))
+            spans[path] = _span(path)
         if not spans[path][0] <= point <= spans[path][1]:
             continue
-        for outcome in read_part(path, lambda file: outcomes_of(_written(file), identity)):
+        for outcome in read_part(path, lambda file: outcomes_of(written_in(file), identity), rows=False):
             found.setdefault(outcome.rung, (outcome, path))
     return [found[rung] for rung in sorted(found)]
 
 
-def _span(metadata: pyarrow.parquet.FileMetaData) -> Span:
-    """The smallest and the largest point of a part, by the statistics of its first column; all if it has none."""
+def _span(path: Path) -> Span:
+    """The smallest and the largest point of a part, by its seal, or by its footer if it has none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    return span_in(path) or read_part(path, lambda file: _measured_span(file.metadata), rows=False)
+
+
+def _measured_span(metadata: pyarrow.parquet.FileMetaData) -> Span:
+    """The smallest and the largest value of the first column of a part; all if its footer has none."""
     least, most = math.inf, -math.inf
     for group in range(metadata.num_row_groups):
         statistics = metadata.row_group(group).column(0).statistics

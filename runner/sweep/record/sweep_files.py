@@ -12,6 +12,7 @@ import pyarrow.compute
 
 from runner.config.files.safe_files import Folder
 from runner.errors import Problem, UsageError
+from runner.sweep.record.seals import check_seal
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -20,25 +21,30 @@ T = TypeVar("T")
 
 BATCH_ROWS = 1 << 16
 
+_OPENED: dict[str, Any] = {"page_checksum_verification": True, "pre_buffer": False}
 
-def read_parquet(path: Path, below: Path, read: Callable[[pyarrow.parquet.ParquetFile], T], hint: str) -> T:
-    """Read something of a Parquet file.
+
+def read_parquet(
+    path: Path, below: Path, read: Callable[[pyarrow.parquet.ParquetFile], T], hint: str, rows: bool = True
+) -> T:
+    """Read something of a Parquet file, after its digests were compared.
 
     Args:
         path: the file, in the folder `below` or in folders of it.
         below: the sweep directory; links in this path itself are followed.
         hint: one thing to do if the file is damaged.
+        rows: whether `read` reads rows; the digest of the footer is enough otherwise.
     Raises:
         FileNotFoundError: there is no such file.
         UsageError: the file is damaged or not an ordinary file, or `read` cannot read it.
     """
     import pyarrow.parquet
 
-    return read_file(path, below, lambda file: read(pyarrow.parquet.ParquetFile(file, pre_buffer=False)), hint)
+    return read_file(path, below, lambda file: read(pyarrow.parquet.ParquetFile(file, **_OPENED)), hint, rows)
 
 
-def read_file(path: Path, below: Path, read: Callable[[Any], T], hint: str) -> T:
-    """The same with a function of the open file."""
+def read_file(path: Path, below: Path, read: Callable[[Any], T], hint: str, rows: bool | None = True) -> T:
+    """The same with a function of the open file; nothing is compared if `rows` is None."""
     *folders, name = path.relative_to(below).parts
     try:
         with ExitStack() as stack:
@@ -46,6 +52,8 @@ def read_file(path: Path, below: Path, read: Callable[[Any], T], hint: str) -> T
             for each in folders:
                 folder = stack.enter_context(folder.folder(each))
             file: Any = stack.enter_context(folder.open(name))
+            if rows is not None:
+                check_seal(file, rows)
             return read(file)
     except FileNotFoundError:
         raise
@@ -68,7 +76,7 @@ def read_bounded(file: Any, names: Sequence[str], most: int) -> pyarrow.Table:
     """
     import pyarrow.parquet
 
-    reader = pyarrow.parquet.ParquetFile(file, read_dictionary=list(names), pre_buffer=False)
+    reader = pyarrow.parquet.ParquetFile(file, read_dictionary=list(names), **_OPENED)
     wanted = pyarrow.schema(
         [each.with_type(pyarrow.string()) if each.name in names else each for each in reader.schema_arrow]
     )

@@ -16,6 +16,7 @@ from runner.sweep.choosing.objective import Objective
 from runner.sweep.points.outcome import Outcome, from_json, to_json
 from runner.sweep.points.space import Point
 from runner.sweep.points.task import Task
+from runner.sweep.record.seals import sealed
 from runner.sweep.record.sweep_files import read_bounded, read_file
 
 T = TypeVar("T")
@@ -72,8 +73,8 @@ def write_table(
     bare = [outcome for outcome in outcomes.values() if not outcome.schema]
     table = points_table(tasks, points, outcomes, objective).replace_schema_metadata({_OUTCOMES: to_json(bare)})
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink, compression="zstd")
-    write_atomically(directory / POINTS_FILE, memoryview(sink.getvalue()))
+    pyarrow.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    write_atomically(directory / POINTS_FILE, sealed(sink.getvalue(), [point.index for point in points]))
 
 
 def outcomes_without_rows(directory: Path) -> list[Outcome]:
@@ -87,7 +88,7 @@ def outcomes_without_rows(directory: Path) -> list[Outcome]:
         metadata = pyarrow.parquet.ParquetFile(file).schema_arrow.metadata or {}
         return from_json(metadata.get(_OUTCOMES, b"[]").decode())
 
-    return _read(directory, read) or []
+    return _read(directory, read, rows=False) or []
 
 
 def read_table(directory: Path) -> pyarrow.Table | None:
@@ -99,9 +100,9 @@ def read_table(directory: Path) -> pyarrow.Table | None:
     return _read(directory, _checked)
 
 
-def _read(directory: Path, read: Callable[[Any], T]) -> T | None:
+def _read(directory: Path, read: Callable[[Any], T], rows: bool = True) -> T | None:
     try:
-        return read_file(directory / POINTS_FILE, directory, read, "remove it, then resume the sweep")
+        return read_file(directory / POINTS_FILE, directory, read, "remove it, then resume the sweep", rows)
     except FileNotFoundError:
         return None
 
