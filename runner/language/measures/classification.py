@@ -15,6 +15,7 @@ from runner.language.measures.operands import (
     or_nan,
     scores,
     share,
+    share_of_equal,
     wide,
 )
 
@@ -32,14 +33,13 @@ def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
         0-d float64; NaN without samples, and if a score is NaN.
     Source: `sklearn.metrics.accuracy_score`.
     """
-    samples = prediction.shape[0]
     undefined: Tensor | bool = False
     if prediction.dim() == 2:
         given = scores(prediction, "prediction", widen=False)
         undefined, found = any_nan(given), given.argmax(1)
     else:
         found = classes(prediction, "prediction")
-    return share(found == classes(target, "target", samples), samples, undefined)
+    return share_of_equal(found, classes(target, "target", found.shape[0]), undefined)
 
 
 def top_k_accuracy(score: Tensor, target: Tensor, k: int = 2) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -90,6 +91,9 @@ def has_values(x: Tensor) -> bool:
     return x.is_cpu and not torch._C._len_torch_dispatch_stack()
 
 
+FEW = 32
+"""The most elements that Python's lists compare in less time than two operations of torch."""
+
 SORTED = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """The dtypes whose elements torch sorts, in the order that they have in float64."""
 
@@ -126,10 +130,22 @@ def share(holds: Tensor, samples: int, undefined: Tensor | bool) -> Tensor:
         0-d float64.
     """
     if isinstance(undefined, bool) and has_values(holds):
-        found = math.nan if undefined or samples == 0 else torch.count_nonzero(holds).item() / samples
-        return torch.scalar_tensor(found, dtype=torch.float64)
+        return _quotient(int(torch.count_nonzero(holds).item()), samples, undefined)
     none = torch.tensor(samples == 0, device=holds.device)
     return or_nan(wide(holds.sum()) / max(1, samples), none, torch.as_tensor(undefined, device=holds.device))
+
+
+def share_of_equal(x: Tensor, y: Tensor, undefined: Tensor | bool) -> Tensor:
+    """Returns the share of equal elements of two integer tensors `(samples,)`, as `share` does."""
+    samples = x.shape[0]
+    if samples <= FEW and isinstance(undefined, bool) and has_values(x):
+        return _quotient(sum(map(operator.eq, x.tolist(), y.tolist())), samples, undefined)
+    return share(x == y, samples, undefined)
+
+
+def _quotient(count: int, samples: int, undefined: bool) -> Tensor:
+    value = math.nan if undefined or samples == 0 else count / samples
+    return torch.scalar_tensor(value, dtype=torch.float64)
 
 
 def or_nan(value: Tensor, *undefined: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner import catalogue
 from runner.language import measures
-from runner.language.measures.operands import OperandError
+from runner.language.measures.operands import FEW, OperandError
 
 Array = Any
 CLASSES = 4
@@ -252,6 +252,13 @@ class Passing(TorchDispatchMode):
 
 def _matrix(score: Tensor, target: Tensor) -> Tensor:
     return measures.confusion_matrix(score.argmax(1), target, CLASSES)
+
+
+def test_accuracy_of_few_and_of_many_samples() -> None:
+    for count in (FEW, FEW + 1, 1000):
+        found, target = tensors(*numpy.random.default_rng(count).integers(0, 3, (2, count)))
+        close(measures.accuracy(found, target), metrics.accuracy_score(target.numpy(), found.numpy()))
+        close(measures.accuracy(found, target.double()), metrics.accuracy_score(target.numpy(), found.numpy()))
 
 
 def test_no_gradient_flows_through_a_metric() -> None:
