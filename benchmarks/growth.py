@@ -142,9 +142,14 @@ def labelled(samples: int) -> dict[str, Tensor]:
     return {"images": images, "labels": labels}
 
 
-def evaluated(samples: int) -> Tensor:
-    """Evaluates a network with layers of 64, 128 and 10 on small batches; returns the loss."""
+def evaluated(samples: int, *, accuracy: bool = False) -> Tensor:
+    """Evaluates a network with layers of 64, 128 and 10 on small batches.
+
+    Returns:
+        the loss, and with `accuracy` also the share of samples whose class is predicted: float64 `(1,)` or `(2,)`.
+    """
     labelled(samples)
+    columns = ["test.loss", *(["test.hits"] if accuracy else [])]
     text = f"""
 data:
   test:
@@ -156,26 +161,31 @@ parameters:
   w2: {{shape: [10, 128], init: 0.01}}
   b2: {{shape: [10], init: zeros}}
 expression: |
-  loss = cross_entropy(linear(relu(linear(images, w1, b1)), w2, b2), labels)
+  scores = linear(relu(linear(images, w1, b1)), w2, b2)
+  loss = cross_entropy(scores, labels)
+{"metrics: {hits: 'accuracy(scores, labels)'}" if accuracy else ""}
 steps: [evaluate: test]
-log: {{include: [test.loss]}}
+log: {{include: [{", ".join(columns)}]}}
 """
-    plan = runner.compile(runner.load(_config(f"evaluated-{samples}", text)))
+    plan = runner.compile(runner.load(_config(f"evaluated-{samples}-{accuracy}", text)))
     *_, row = runner.execute(plan)
-    return torch.as_tensor(row["test.loss"])
+    return torch.stack([torch.as_tensor(row[name]).double() for name in columns])
 
 
-def evaluated_by_hand(samples: int) -> Tensor:
+def evaluated_by_hand(samples: int, *, accuracy: bool = False) -> Tensor:
     """The same as a loop with `torch.no_grad`."""
     images, labels = labelled(samples).values()
     w1, b1, w2, b2 = torch.full((128, 64), 0.01), torch.zeros(128), torch.full((10, 128), 0.01), torch.zeros(10)
-    total = 0.0
+    total, hits = 0.0, 0
     with torch.no_grad():
         for start in range(0, samples, EVALUATED_BATCH):
             x, y = images[start : start + EVALUATED_BATCH], labels[start : start + EVALUATED_BATCH]
             hidden = torch.relu(torch.nn.functional.linear(x, w1, b1))
-            total += cross_entropy(torch.nn.functional.linear(hidden, w2, b2), y).item() * len(x)
-    return torch.tensor(total / samples)
+            scores = torch.nn.functional.linear(hidden, w2, b2)
+            total += cross_entropy(scores, y).item() * len(x)
+            if accuracy:
+                hits += int((scores.argmax(1) == y).sum().item())
+    return torch.tensor([total / samples, *([hits / samples] if accuracy else [])], dtype=torch.float64)
 
 
 # --- checkpoints
@@ -272,15 +282,18 @@ def workloads() -> list[Workload]:
             None,
         ),
         growing(NAME, pass_over, "a memory map by hand", streamed, mapped_by_hand, STREAMED, 1.3, steps=batches),
-        growing(
-            NAME,
-            evaluation,
-            "a loop with `torch.no_grad`",
-            evaluated,
-            evaluated_by_hand,
-            EVALUATED,
-            1.1,
-            steps=evaluated_batches,
+        *(
+            growing(
+                NAME,
+                f"{evaluation}{more}",
+                "a loop with `torch.no_grad`",
+                part(evaluated, accuracy=accuracy),
+                part(evaluated_by_hand, accuracy=accuracy),
+                EVALUATED,
+                reach,
+                steps=evaluated_batches,
+            )
+            for more, accuracy, reach in (("", False, 1.1), (", with `accuracy`", True, 1.3))
         ),
         growing(NAME, f"{checkpoint}: saved", synced, save, save_by_safetensors, WEIGHTS, 2.0),
         growing(NAME, f"{checkpoint}: loaded", copied, load, load_by_safetensors, WEIGHTS, 2.0),

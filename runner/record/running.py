@@ -16,7 +16,7 @@ from runner.engine import Compiling, execute, execute_together, initial_state
 from runner.engine.rows import AnyRows, Rows
 from runner.engine.session import SaveCheckpoint
 from runner.engine.state import State
-from runner.engine.watch.warned import torch_warnings_placed
+from runner.engine.watch.warned import torch_warnings_placed, warning_again
 from runner.engine.watch.watch import Watch, report_as_warning
 from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
@@ -138,7 +138,7 @@ def run_recorded(
             rows = _saving(rows, save, checkpoint_every, stop, finish)
         try:
             with digesting(files, record.digest), limited_data(plan.memory), torch_warnings_placed(plan, report):
-                _write(rows, record, see)
+                _write(warning_again(rows), record, see)
         except ExpectationError:  # the step changed nothing: the weights are those of the last row
             finish()
             raise

@@ -21,7 +21,10 @@ def test_a_streamed_pass_ends_near_that_of_a_memory_map() -> None:
 
 
 def test_evaluate_has_the_loss_of_the_loop() -> None:
-    torch.testing.assert_close(growth.evaluated(95), growth.evaluated_by_hand(95))
+    for accuracy in (False, True):
+        found, expected = (side(95, accuracy=accuracy) for side in (growth.evaluated, growth.evaluated_by_hand))
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+        assert len(found) == 1 + accuracy
 
 
 def test_a_loaded_checkpoint_has_the_weights_of_safetensors() -> None:

@@ -102,6 +102,7 @@ def _named(request: Request, name: str) -> Request:
 def _execute(plan: Plan, runs_dir: Path | None, asked: Asked, checkpoint_every: int | None) -> Path | None:
     """Run a plan and return the run directory; None if nothing is recorded."""
     from runner.engine import execute_together
+    from runner.engine.watch.warned import warning_again
     from runner.plan.memory import limited_data
     from runner.record.directory import create_run_directory
     from runner.record.running import run_recorded
@@ -117,7 +118,7 @@ def _execute(plan: Plan, runs_dir: Path | None, asked: Asked, checkpoint_every: 
             Interruption() as stop,
             limited_data(plan.memory),
         ):
-            for row in execute_together(plan, compiling=compile_progress(sys.stderr, asked.quiet)):
+            for row in warning_again(execute_together(plan, compiling=compile_progress(sys.stderr, asked.quiet))):
                 watch(row)
                 if stop():
                     raise KeyboardInterrupt

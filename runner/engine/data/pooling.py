@@ -46,7 +46,7 @@ def pooling(part: Part, output: Output, device: str, per_sample: int | None = No
         weigh = lambda length, results: float(length * per_sample)  # noqa: E731
     divides = part.pool != "sum"
     one = output.shape == () and not output.dtype.is_complex and device == "cpu"
-    if one and part.pool == "mean":
+    if one and (part.pool == "mean" or (part.pool == "weighted" and per_sample == 1)):
         return Means
     return lambda: Numbers(weigh, divides) if one else Averaged(weigh, divides)
 
@@ -71,7 +71,8 @@ class Averaged:
     def add(self, value: Any, length: int, results: Sequence[Any]) -> None:
         weight, total, own = self._weigh(length, results), self._total, wide(value)
         self._weight += weight
-        own = own * weight if weight else torch.zeros_like(own)  # a batch whose targets are all ignored gives NaN
+        if weight != 1:
+            own = own * weight if weight else torch.zeros_like(own)  # a batch whose targets are all ignored gives NaN
         self._total = own if total is None else total + own
 
     def whole(self) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 _TRIGGER = re.compile(r"\s*\(Triggered internally at .*", re.DOTALL)
+_ONCE = re.compile(r"\s*This message will only appear once per program\.?")
 
 
 @contextmanager
@@ -40,8 +41,8 @@ def torch_warnings_reported(report: Callable[[str], None]) -> Iterator[None]:
 
 
 def warning_text(message: Warning | str) -> str:
-    """The first line of a warning, without the place in torch's source and the full stop."""
-    return _TRIGGER.sub("", str(message)).strip().split("\n")[0].rstrip(".")
+    """The first line of a warning, without the place in torch's source, the full stop, and that it comes once."""
+    return _ONCE.sub("", _TRIGGER.sub("", str(message))).strip().split("\n")[0].rstrip(".")
 
 
 _IN_OTHER_WORDS = (

@@ -5,7 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from runner.language.measures.operands import OF_COLUMNS, OperandError, check_average, classes, or_nan, scores, wide
+from runner.language.measures.operands import (
+    OF_COLUMNS,
+    OperandError,
+    any_nan,
+    check_average,
+    classes,
+    has_values,
+    or_nan,
+    scores,
+    share,
+    share_of_equal,
+    wide,
+)
 
 _OF_TWO = "write `average='macro', num_classes=…` for more than two"
 _OF_MORE = "give `num_classes` their number"
@@ -21,15 +33,13 @@ def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
         0-d float64; NaN without samples, and if a score is NaN.
     Source: `sklearn.metrics.accuracy_score`.
     """
-    samples = prediction.shape[0]
-    undefined = [] if samples else [torch.ones((), dtype=torch.bool, device=prediction.device)]
+    undefined: Tensor | bool = False
     if prediction.dim() == 2:
-        given = scores(prediction, "prediction")
-        undefined.append(given.isnan().any())
-        prediction = given.argmax(1)
-    found = classes(prediction, "prediction")
-    hits = (found == classes(target, "target", samples)).sum()  # of small batches, each operation takes time
-    return or_nan(wide(hits) / max(1, samples), *undefined)
+        given = scores(prediction, "prediction", widen=False)
+        undefined, found = any_nan(given), given.argmax(1)
+    else:
+        found = classes(prediction, "prediction")
+    return share_of_equal(found, classes(target, "target", found.shape[0]), undefined)
 
 
 def top_k_accuracy(score: Tensor, target: Tensor, k: int = 2) -> Tensor:
@@ -42,7 +52,7 @@ def top_k_accuracy(score: Tensor, target: Tensor, k: int = 2) -> Tensor:
         0-d float64; NaN without samples, and if a score is NaN.
     Source: `sklearn.metrics.top_k_accuracy_score`.
     """
-    given = scores(score)
+    given = scores(score, widen=False)
     if given.dim() != 2:
         message = f"`score` has shape {tuple(score.shape)}, and takes (samples, classes)"
         raise OperandError(message, "give it a score for each class")
@@ -50,10 +60,8 @@ def top_k_accuracy(score: Tensor, target: Tensor, k: int = 2) -> Tensor:
     if k < 1:
         raise OperandError(f"`k` is {k}, and takes 1 or more", "write a larger one")
     wanted = classes(target, "target", len(given), count=count, more=OF_COLUMNS)
-    largest = torch.argsort(given, dim=1, stable=True).flip(1)[:, :k]
-    hits = (largest == wanted[:, None]).any(1)
-    empty = torch.tensor(len(given) == 0, device=given.device)
-    return or_nan(wide(hits).sum() / max(1, len(given)), empty, given.isnan().any())
+    largest = torch.argsort(given, dim=1, stable=True)[:, -k:]
+    return share(largest == wanted[:, None], len(given), any_nan(given))
 
 
 def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
@@ -73,6 +81,9 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Te
 def _matrix(prediction: Tensor, target: Tensor, num_classes: int, more: str = _OF_MORE) -> Tensor:
     found = classes(prediction, "prediction", count=num_classes, more=more)
     wanted = classes(target, "target", len(found), count=num_classes, more=more)
+    if has_values(found):
+        cells = wanted * num_classes + found
+        return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
     valid = (found >= 0) & (found < num_classes) & (wanted >= 0) & (wanted < num_classes)
     cell = torch.where(valid, wanted * num_classes + found, -1)  # torch rejects -1 where no check could read values
     counts = torch.zeros(num_classes**2, dtype=torch.int64, device=found.device)

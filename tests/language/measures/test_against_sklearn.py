@@ -13,10 +13,11 @@ import pytest
 import torch
 from sklearn import metrics
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner import catalogue
 from runner.language import measures
-from runner.language.measures.operands import OperandError
+from runner.language.measures.operands import FEW, OperandError
 
 Array = Any
 CLASSES = 4
@@ -204,10 +205,67 @@ def test_half_precision_and_integers_are_scores_too() -> None:
         close(measures.roc_auc(score.to(dtype), target), expected)
 
 
+OF_SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "accuracy": measures.accuracy,
+    "top_k_accuracy": lambda score, target: measures.top_k_accuracy(score, target, 1),
+}
+
+
+@pytest.mark.parametrize("name", OF_SCORES)
+def test_shares_of_scores_in_every_dtype_that_torch_compares(name: str) -> None:
+    score, target = torch.tensor([[3, 1], [0, 2], [4, 5], [7, 6]]), torch.tensor([0, 1, 0, 0])
+    for dtype in (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8):
+        close(OF_SCORES[name](score.to(dtype), target), 3 / 4)
+    close(OF_SCORES[name](score > 2, torch.tensor([0, 0, 1, 1])), {"accuracy": 2 / 4, "top_k_accuracy": 3 / 4}[name])
+
+
+@pytest.mark.parametrize("name", OF_SCORES)
+def test_shares_of_infinite_scores_are_numbers_and_of_nan_are_not(name: str) -> None:
+    score, target = torch.tensor([[math.inf, -math.inf], [-math.inf, 0.0], [1.0, 2.0]]), torch.tensor([0, 0, 1])
+    close(OF_SCORES[name](score, target), 2 / 3)
+    for place in range(6):
+        undefined = score.clone()
+        undefined.view(-1)[place] = math.nan
+        close(OF_SCORES[name](undefined, target), math.nan)
+
+
+@pytest.mark.slow
+def test_a_metric_is_the_same_where_values_can_not_be_read() -> None:
+    """As while an engine traces: each operation then passes through a dispatch mode."""
+    draw = torch.Generator().manual_seed(0)
+    score, target = torch.rand(9, CLASSES, generator=draw), torch.randint(0, CLASSES, (9,), generator=draw)
+    for name, metric in (OF_SCORES | {"confusion_matrix": _matrix}).items():
+        for given in (score, torch.where(score > 0.9, math.nan, score), score[:0]):
+            direct = metric(given, target[: len(given)])
+            with Passing():
+                traced = metric(given, target[: len(given)])
+            torch.testing.assert_close(traced, direct, rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+class Passing(TorchDispatchMode):
+    """Calls each operation as it is."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "reads a value"
+        return func(*args, **(kwargs or {}))
+
+
+def _matrix(score: Tensor, target: Tensor) -> Tensor:
+    return measures.confusion_matrix(score.argmax(1), target, CLASSES)
+
+
+def test_accuracy_of_few_and_of_many_samples() -> None:
+    for count in (FEW, FEW + 1, 1000):
+        found, target = tensors(*numpy.random.default_rng(count).integers(0, 3, (2, count)))
+        close(measures.accuracy(found, target), metrics.accuracy_score(target.numpy(), found.numpy()))
+        close(measures.accuracy(found, target.double()), metrics.accuracy_score(target.numpy(), found.numpy()))
+
+
 def test_no_gradient_flows_through_a_metric() -> None:
     score = torch.rand(5, requires_grad=True)
     assert not measures.roc_auc(score, torch.tensor([0, 1, 0, 1, 1])).requires_grad
     assert not measures.r2(score, torch.rand(5)).requires_grad
+    assert not measures.accuracy(torch.rand(2, 3, requires_grad=True), torch.tensor([0, 1])).requires_grad
 
 
 WRONG: dict[str, tuple[Callable[[], Tensor], str, str]] = {

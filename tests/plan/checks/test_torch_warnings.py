@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -11,7 +12,10 @@ import torch
 
 import runner
 from runner.catalogue.versions import absence
+from runner.engine.watch import warned
+from runner.engine.watch.warned import REPEATED, torch_warnings_placed, warning_again
 from runner.errors import HealthWarning
+from runner.language.text.faults import Place
 from tests.tables import over
 
 PARAMETERS = "parameters: {x: {shape: [2, 2], init: [[2.0, 0.5], [0.5, 1.0]]}}\n"
@@ -143,3 +147,67 @@ def test_what_only_a_run_computes_is_reported_and_recorded_at_its_operation(tmp_
     told = f" {SAID}\n      = give it more values, or write `correction=0`"
     assert str(written[0].message).rpartition("^")[2] == told
     assert run.manifest["warnings"] == [str(written[0].message)]
+
+
+STRIDED = """\
+parameters: {w: 1.0}
+constants: {edges: [0.0, 2.0, 4.0]}
+data: {d: {columns: {x: x.npy}, batch_size: 2}}
+expression: loss = (w * x).square().mean()
+metrics:
+  s: searchsorted(edges, x[x[:, 0] > 0].t()).sum()
+  t: bucketize(x[x[:, 0] > 0].t(), edges).sum()
+optimizer: {sgd: {lr: 0.1}}
+steps: [{for_each: {data: d, epochs: 2, steps: [train]}}]
+"""
+SLOW = (
+    "torch.searchsorted(): input value tensor is non-contiguous, this will lower the performance due to extra data "
+    "copy when converting non-contiguous tensor to contiguous, please use contiguous input value tensor if possible"
+)
+
+
+def test_what_torch_warns_of_once_in_a_process_is_reported_at_each_place_of_each_run(tmp_path: Path) -> None:
+    """One row of a matrix is contiguous when transposed, and two are not: only the second batch warns."""
+    numpy.save(tmp_path / "x.npy", numpy.array([[1.0, 2.0], [-1.0, 3.0], [3.0, 4.0], [1.0, 5.0]]))
+    (tmp_path / "run.yaml").write_text(STRIDED)
+    assert runner.compile(runner.load(tmp_path / "run.yaml")).warnings == ()
+    for _ in range(2):
+        with pytest.warns(HealthWarning) as written:
+            run = runner.run(tmp_path / "run.yaml", runs_dir=tmp_path)
+        told = [str(each.message) for each in written]
+        assert run.manifest["warnings"] == told
+        assert [text.split(":")[1] for text in told] == ["6", "7"]
+        assert [text.rpartition("^ ")[2] for text in told] == [
+            f"{SLOW}\n      = change its operands, or use another operation"
+        ] * 2
+    assert not torch.is_warn_always_enabled()
+
+
+def test_rows_after_the_first_ones_repeat_no_warning_of_torch() -> None:
+    repeated = [torch.is_warn_always_enabled() for _ in warning_again(range(REPEATED + 2))]
+    assert repeated == [True] * REPEATED + [False] * 2
+
+
+def test_a_run_that_is_interrupted_leaves_the_warnings_of_torch_as_they_were() -> None:
+    plan = runner.compile(runner.loads(f"{PARAMETERS}expression: f = x.sum()\n{STEPS}"))
+    rows = warning_again(range(3))
+    with torch_warnings_placed(plan, print):
+        next(rows)
+        assert torch.is_warn_always_enabled()
+    assert not torch.is_warn_always_enabled()
+
+
+def test_one_line_of_torch_is_reported_at_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line of a warning of `torch.nn.functional` is the same for two operations of a config."""
+    plan = runner.compile(runner.loads(f"{PARAMETERS}expression: |\n  a = x.sum()\n  f = a + x.mean()\n{STEPS}"))
+    names: dict[str, Any] = {"warnings": warnings, "__name__": "torch.nn.functional"}
+    exec("def warn(): warnings.warn('slow', UserWarning)", names)
+    places = iter([(Place(1, 4, 7), None), (Place(2, 8, 8), None)] * 2)
+    monkeypatch.setattr(warned, "running_place", lambda frame: next(places))
+    found: list[str] = []
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        with torch_warnings_placed(plan, lambda problem: found.append(f"{problem.line}: {problem.message}")):
+            for _ in range(4):
+                names["warn"]()
+    assert found == ["3: slow", "4: slow"]

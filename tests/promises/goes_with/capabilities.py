@@ -20,7 +20,11 @@ from tests.promises.goes_with.loops import (
     clipped,
     clipped_parts,
     counting,
+    dated,
     evaluated,
+    filled_mean,
+    filled_median,
+    folded,
     from_halves,
     in_batches,
     in_groups,
@@ -30,6 +34,7 @@ from tests.promises.goes_with.loops import (
     numbered,
     of_a_gradient,
     of_a_parameter,
+    one_hot,
     parts,
     passes,
     patient,
@@ -39,11 +44,13 @@ from tests.promises.goes_with.loops import (
     scaled_autocast,
     scheduled,
     selected,
+    shared,
     short_form,
     shuffled,
     state_assigned,
     stopped,
     warm,
+    where,
     with_forward,
     with_slope,
     with_worst,
@@ -90,6 +97,7 @@ IN_PASSES = "steps: [{for_each: {data: train, epochs: 2, steps: [%s]}}]\n"
 ADAM = "optimizer: {adam: {lr: 0.05}}\n"
 EPOCHS = "steps: {epochs: 2}\n"
 EVALUATED = IN_PASSES % "train, {evaluate: valid}"
+FILLED = "expression: |\n  h = {h}\n  loss = (h - y - 0.1 * gap.unsqueeze(1)).abs().square().mean()\n"
 TABLE = "data:\n  train: {file: train.%s, columns: {x: ['x*'], y: ['y*']}, batch_size: 800}\n"
 
 CAPABILITIES: Mapping[str, Capability] = {
@@ -218,20 +226,60 @@ CAPABILITIES: Mapping[str, Capability] = {
     "rules": Capability(
         'optimizer: {rule: {state: {v: 0}, update: "v = 0.9 * v + grad\\nparam = param - 0.1 * v"}}\n', ruled
     ),
-    "`select`": Capability(
+    "`select: {from, to}`": Capability(
         "data:\n  train: {columns: {x: x.npy, y: y.npy}, select: {from: 800, to: 4000}, batch_size: 800}\n", selected
+    ),
+    "`select: {where}`": Capability(
+        "data:\n  train: {file: train.parquet, columns: {x: ['x*'], y: ['y*']}, batch_size: 800, "
+        "select: kind == 'more' and gap is not missing}\n",
+        where,
+    ),
+    "`select: {share}`, `drop_last`": Capability(
+        "data:\n  train: {columns: {x: x.npy, y: y.npy}, batch_size: 900, drop_last: true, "
+        "select: {share: [0, 0.8], seed: 5}}\n",
+        shared,
+    ),
+    "`select: {fold, stratify}`": Capability(
+        "data:\n  train: {file: train.parquet, columns: {x: ['x*'], y: ['y*']}, batch_size: 800, "
+        "select: {fold: 1, of: 4, stratify: kind}}\n",
+        folded,
     ),
     "`shuffle`": Capability(
         "data:\n  train: {columns: {x: x.npy, y: y.npy}, shuffle: true, batch_size: 800}\n", shuffled
     ),
-    "tables of text": Capability(TABLE % "csv"),
-    "tables in Parquet": Capability(TABLE % "parquet"),
+    "tables of text, globs of columns": Capability(TABLE % "csv"),
+    "tables in Parquet, globs of columns": Capability(TABLE % "parquet"),
     "`classes`, `fill`": Capability(
         "data:\n  train: {file: train.parquet, columns: {x: ['x*'], y: ['y*'], k: kind, gap: gap}, batch_size: 800, "
         "classes: {k: sorted}, fill: {gap: 0.25}}\n"
         "expression: |\n  h = {h}\n  shift = 0.1 * (k * gap).unsqueeze(1)\n"
         "  loss = (h - y - shift).abs().square().mean()\n",
         objective=numbered,
+    ),
+    "`one_hot`": Capability(
+        "data:\n  train: {file: train.parquet, columns: {x: ['x*'], y: ['y*'], k: kind}, batch_size: 800, "
+        "one_hot: {k: [more, less]}}\n"
+        "expression: |\n  h = {h}\n  loss = (h - y - 0.5 * k).abs().square().mean()\n",
+        objective=one_hot,
+    ),
+    "`dates`": Capability(
+        "data:\n  train: {file: train.parquet, columns: {x: ['x*'], y: ['y*'], d: day}, batch_size: 800, "
+        "dates: {d: days}}\n"
+        "expression: |\n  h = {h}\n  loss = (h - y - 0.01 * d.unsqueeze(1)).abs().square().mean()\n",
+        objective=dated,
+    ),
+    "`missing` with `fill` of text": Capability(
+        "data:\n  train: {file: written.csv, columns: {x: ['x*'], y: ['y*'], gap: gap}, batch_size: 800, "
+        "delimiter: ';', decimal: ',', missing: [NA, '-1'], fill: {gap: median}}\n" + FILLED,
+        objective=filled_median,
+    ),
+    "`missing` with `fill` of Parquet": Capability(
+        "data:\n  train: {file: train.parquet, columns: {x: ['x*'], y: ['y*'], gap: gap}, batch_size: 800, "
+        "missing: [null], fill: {gap: mean}}\n" + FILLED,
+        objective=filled_mean,
+    ),
+    "several files of one source": Capability(
+        "data:\n  train: {file: part-*.parquet, columns: {x: ['*'], y: [y0, y1]}, batch_size: 800}\n"
     ),
     "columns in `init`": Capability(
         "constants: {largest: {init: {expression: train.y.amax(0)}}}\n"
@@ -262,7 +310,11 @@ CAPABILITIES: Mapping[str, Capability] = {
         proof="fails",
     ),
     "`resume` of a longer run": Capability(EPOCHS, proof="longer"),
-    "`apply`, `load_model`": Capability(proof="applied"),
+    "`load_model`": Capability(proof="applied"),
+    "`apply` to a file": Capability(
+        "expression: |\n  h = {h}\n  size = h.abs()\n  loss = (h - y).abs().square().mean()\n",
+        proof="applied to a file",
+    ),
     "`report`": Capability(proof="reported"),
     "`sweep`, left out by `run`": Capability("sweep: {grid: {seed: range(4)}}\n"),
     "`halving`": Capability(

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
+import numpy
 import torch
 from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn import Parameter
 
-from tests.promises.goes_with.by_hand import Hand
+from tests.plan.data.selection.test_order import row_at
+from tests.promises.goes_with.by_hand import BATCH, SAMPLES, Hand, arrays
 
 
 def momentum(parameters: Sequence[Parameter]) -> torch.optim.Optimizer:
@@ -243,6 +246,34 @@ def selected(hand: Hand) -> None:
             hand.train(batch)
 
 
+def where(hand: Hand) -> None:
+    over_rows(hand, [row for row in range(SAMPLES) if hand.x[row, 0] > 0 and hand.x[row, 1] >= 0])
+
+
+def shared(hand: Hand) -> None:
+    rows = sorted(ordered(5)[: SAMPLES * 8 // 10])
+    over_rows(hand, rows[: len(rows) // 900 * 900], 900)
+
+
+def folded(hand: Hand) -> None:
+    """Folds deal the rows, sorted by class and then by their random order."""
+    ranked = sorted(ordered(0), key=lambda row: bool(hand.x[row, 0] > 0))
+    held_out = set(ranked[1::4])
+    over_rows(hand, [row for row in range(SAMPLES) if row not in held_out])
+
+
+def over_rows(hand: Hand, rows: list[int], size: int = BATCH) -> None:
+    for _ in range(2):
+        for chosen in torch.tensor(rows).split(size):
+            hand.train((hand.x[chosen], hand.y[chosen]))
+
+
+@functools.cache
+def ordered(seed: int) -> list[int]:
+    """The rows in the random order that shares and folds cut."""
+    return [row_at(position, seed, SAMPLES) for position in range(SAMPLES)]
+
+
 def shuffled(hand: Hand) -> None:
     for batch in hand.batches(2, shuffled=True):
         hand.train(batch)
@@ -256,6 +287,31 @@ def numbered(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
     gaps = torch.where(x[:, 1] < 0, torch.full_like(x[:, 1], 0.25), x[:, 1])
     shift = 0.1 * ((x[:, 0] > 0).long() * gaps).unsqueeze(1)
     return (hand.hidden(x) - y - shift).abs().square().mean()
+
+
+def one_hot(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
+    more = (x[:, 0] > 0).to(x.dtype)
+    return (hand.hidden(x) - y - 0.5 * torch.stack([more, 1 - more], 1)).abs().square().mean()
+
+
+def dated(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
+    days = torch.where(x[:, 2] > 0, 200, 3).to(x.dtype)
+    return (hand.hidden(x) - y - 0.01 * days.unsqueeze(1)).abs().square().mean()
+
+
+def filled_mean(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
+    return _filled(hand, x, y, numpy.mean)
+
+
+def filled_median(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
+    return _filled(hand, x, y, numpy.median)
+
+
+def _filled(hand: Hand, x: Tensor, y: Tensor, fill: Callable[[numpy.ndarray], float]) -> Tensor:
+    known = arrays()["x"][:, 1].astype("float64")
+    value = torch.tensor(fill(known[known >= 0]), dtype=x.dtype)
+    gaps = torch.where(x[:, 1] < 0, value, x[:, 1])
+    return (hand.hidden(x) - y - 0.1 * gaps.unsqueeze(1)).abs().square().mean()
 
 
 def from_halves(hand: Hand) -> None:

@@ -39,7 +39,7 @@ from tests.engine.compiled.plain import without_compiler
 from tests.engine.cudagraph.tape import Tape
 from tests.engine.running import numbers, same
 from tests.forking import fork
-from tests.promises.goes_with.by_hand import INPUTS, arrays
+from tests.promises.goes_with.by_hand import INPUTS, SAMPLES, arrays
 from tests.promises.goes_with.capabilities import CAPABILITIES
 from tests.promises.goes_with.swept import as_lanes, as_points, failing
 from tests.promises.goes_with.variations import config_of, hand_of, memory_of
@@ -60,10 +60,22 @@ def write_files(folder: Path) -> None:
     frame["kind"] = numpy.where(made["x"][:, 0] > 0, "more", "less")
     frame["gap"] = frame["x01"].where(frame["x01"] >= 0)
     frame.to_csv(folder / "train.csv", index=False)
+    _write_cells(frame, folder / "written.csv")
+    frame["day"] = pandas.to_datetime(numpy.where(made["x"][:, 2] > 0, 200, 3), unit="D")
     frame.to_parquet(folder / "train.parquet", index=False, row_group_size=800)
+    for number, (start, end) in enumerate([(0, 1000), (1000, SAMPLES)]):
+        part = frame.iloc[start:end, : INPUTS + 2]
+        part.to_parquet(folder / f"part-{number}.parquet", index=False, row_group_size=800)
     for dtype in (torch.float32, torch.bfloat16, torch.complex64):
         halves = {"w": torch.full((INPUTS, 2), 0.5, dtype=dtype), "b": torch.full((2,), 0.5, dtype=dtype)}
         save_file(halves, folder / f"{str(dtype).removeprefix('torch.')}.safetensors")
+
+
+def _write_cells(frame: pandas.DataFrame, path: Path) -> None:
+    """A table with other characters between cells and in numbers, and two texts for missing ones."""
+    gaps = ["NA" if place % 2 else "-1" for place in range(len(frame))]
+    known = frame["gap"].map(str).str.replace(".", ",")
+    frame.assign(gap=known.where(frame["gap"].notna(), gaps)).to_csv(path, index=False, sep=";", decimal=",")
 
 
 def written(folder: Path, config: Mapping[str, Any]) -> Path:
@@ -311,6 +323,35 @@ def applied(name: str, column: str, folder: Path) -> str:
     return agreement(found, expected, *(TOLERANCES if column in ("compile", "xla") else (0.0, 0.0)))
 
 
+def applied_to_a_file(name: str, column: str, folder: Path) -> str:
+    """Compare values that `steprun apply` writes for each sample of a file with those of the model by hand."""
+    capability = CAPABILITIES[name]
+    path = written(folder, config_of(capability, column))
+    with without_machine_code():
+        run = runner.run(path, runs_dir=folder / "runs")
+    target = folder / "values.parquet"
+    options = [
+        "--data",
+        f"train.columns.x={folder / 'x_valid.npy'}",
+        "--values",
+        "size",
+        "--to",
+        str(target),
+        "--batch-size",
+        "25",
+    ]
+    done = steprun("apply", str(run.path), *options, "--allow", str(folder), "--quiet")
+    assert done.code == 0, done.out + done.err
+    hand = hand_of(capability, column)
+    with torch.random.fork_rng():
+        capability.loop(hand)
+    hand.training = False
+    with torch.no_grad():
+        expected = torch.cat([hand.hidden(part).abs() for part in hand.valid[0].split(25)])
+    found = torch.tensor(numpy.stack(pandas.read_parquet(target)["size"]))
+    return agreement(found.to(expected.dtype), expected, *(TOLERANCES if column in ("compile", "xla") else (0.0, 0.0)))
+
+
 def reported(name: str, column: str, folder: Path) -> str:
     """Compare the gradients that a report computes again, from the recorded weights of each row, with the recorded."""
     path = written(folder, config_of(CAPABILITIES[name], column))
@@ -376,6 +417,7 @@ OWN: Mapping[str, Callable[[str, str, Path], str]] = {
     "fails": fails,
     "longer": longer,
     "applied": applied,
+    "applied to a file": applied_to_a_file,
     "reported": reported,
     "halved": halved,
 }

@@ -20,6 +20,12 @@ CANDIDATES = 8
 MOST_COUNTS = 1 << 21
 """Maximum class counts of groups, groups times classes, for which the groups compete."""
 
+MOST_MARKED = 1 << 26
+"""The most rows for which a plain cut takes a byte each; of more, the position of each row is computed."""
+
+MARKED_AT_ONCE = 1 << 18
+"""Positions to turn into rows at a time."""
+
 LABEL_BYTES = 40
 """Bytes for each row while rows are cut by classes or groups."""
 
@@ -62,6 +68,9 @@ def cut_rows(cut: Cut, order: Order) -> Part:
     """The part of the rows whose positions in the order are within the bounds."""
     first, last = cut.bounds(order.count)
     inverted = isinstance(cut, Fold) and not cut.held_out
+    if order.count <= MOST_MARKED:
+        inside = _marked(first, last, order)
+        return _part(~inside if inverted else inside)
 
     def belong(start: int, end: int) -> Mask:
         positions = order.positions(numpy.arange(start, end))
@@ -69,6 +78,16 @@ def cut_rows(cut: Cut, order: Order) -> Part:
         return ~inside if inverted else inside
 
     return belong
+
+
+def _marked(first: int, last: int, order: Order) -> Mask:
+    """Which rows have positions within the bounds: computes the positions within or outside, whichever are fewer."""
+    few = 2 * (last - first) <= order.count
+    inside = numpy.full(order.count, not few)
+    for start, end in [(first, last)] if few else [(0, first), (last, order.count)]:
+        for begin in range(start, end, MARKED_AT_ONCE):
+            inside[order.rows(numpy.arange(begin, min(begin + MARKED_AT_ONCE, end)))] = few
+    return inside
 
 
 def cut_strata(cut: Cut, order: Order, classes: Integers) -> Part:

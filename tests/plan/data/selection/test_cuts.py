@@ -9,14 +9,16 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, train_test_split
 
+from runner.plan.data.selection import cuts
 from runner.plan.data.selection.cuts import Cut, Fold, Part, Share, cut_groups, cut_rows, cut_strata
 from runner.plan.data.selection.order import Order
 from runner.plan.data.selection.strata import prefix_counts, spread_counts
+from tests.effort import tried
 
 Rows = NDArray[numpy.int64]
 
@@ -51,6 +53,26 @@ def test_consecutive_shares_are_the_order_cut_at_rounded_bounds(seed: int, count
     for share in shares_of(ends):
         expected = listed[rounded(share.start, count) : rounded(share.end, count)]
         assert rows_of(cut_rows(share, order), count) == sorted(expected)
+
+
+@pytest.mark.slow
+@settings(max_examples=tried(30))
+@given(seeds, st.integers(1, 500), fractions, fractions, st.integers(2, 5))
+def test_cuts_of_any_number_of_rows_are_the_same_rows(
+    seed: int, count: int, one: Decimal, other: Decimal, of: int
+) -> None:
+    """Few rows take a byte each; of more, the position of each row is computed, and blocks take a part of them."""
+    order, middle = Order(seed, count), count // 2
+    for cut in (Share(min(one, other), max(one, other)), Fold(of - 1, of, True), Fold(0, of, False)):
+        marked = rows_of(cut_rows(cut, order), count)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cuts, "MOST_MARKED", 0)
+            part = cut_rows(cut, order)
+        assert rows_of(part, count) == marked
+        assert numpy.flatnonzero(numpy.concatenate([part(0, middle), part(middle, count)])).tolist() == marked
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cuts, "MARKED_AT_ONCE", 7)
+            assert rows_of(cut_rows(cut, order), count) == marked
 
 
 @pytest.mark.parametrize(
