@@ -231,7 +231,7 @@ CAPABILITIES: Mapping[str, Capability] = {
     ),
     "`select: {where}`": Capability(
         "data:\n  train: {file: train.parquet, columns: {x: ['x*'], y: ['y*']}, batch_size: 800, "
-        "select: kind == 'more' and gap is not missing}\n",
+        "select: kind == 'more' or gap is not missing}\n",
         where,
     ),
     "`select: {share}`, `drop_last`": Capability(

@@ -247,7 +247,7 @@ def selected(hand: Hand) -> None:
 
 
 def where(hand: Hand) -> None:
-    over_rows(hand, [row for row in range(SAMPLES) if hand.x[row, 0] > 0 and hand.x[row, 1] >= 0])
+    over_rows(hand, [row for row in range(SAMPLES) if hand.x[row, 0] > 0 or hand.x[row, 1] >= 0])
 
 
 def shared(hand: Hand) -> None:
