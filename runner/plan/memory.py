@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,26 @@ def _limited(kind: str, taken: Callable[[], int], room: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(number, (soft, hard))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Context manager that turns garbage collection off while a block makes many objects that stay, as imports do.
+
+    Afterwards these count as old. Otherwise Python would look at each of them at once, and again a little later.
+    Nothing changes where garbage collection is off already.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():  # else the objects that the caller froze would thaw
+            gc.freeze()
+            gc.unfreeze()
+        gc.enable()
 
 
 def _allocated() -> int:
