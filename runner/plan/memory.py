@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
-from runner.language.inference.room import address_space, resource_module
+from runner.language.inference.room import address_space, resource_module, system_file
 
 LEAST_ROOM = 64 << 20
 """Bytes that torch needs in order to raise an error instead of aborting the process."""
@@ -20,8 +20,7 @@ def machine_memory() -> int:
     """Bytes of memory of this machine, or the limit of its control group if that is lower."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            text = file.read().strip()
+        text = system_file("/sys/fs/cgroup/memory.max").strip()
     except OSError:
         return physical
     return min(physical, int(text)) if text.isdigit() else physical
@@ -131,8 +130,7 @@ def uncollected() -> Iterator[None]:
 
 
 def _allocated() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    return int(system_file("/proc/self/statm").split()[5]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @functools.cache
