@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -111,19 +112,20 @@ def _limited(kind: str, taken: Callable[[], int], room: int) -> Iterator[None]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Context manager that turns garbage collection off while a block makes many objects that stay, as imports do.
+    """Context manager that turns garbage collection off while a block makes many objects.
 
-    Afterwards these count as old. Otherwise Python would look at each of them at once, and again a little later.
-    Nothing changes where garbage collection is off already.
+    If it imports modules, what it made counts as old afterwards, since it stays. Otherwise Python would look at all of
+    it at once, and again a little later. Nothing changes where garbage collection is off already.
     """
     if not gc.isenabled():
         yield
         return
+    modules = len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        if not gc.get_freeze_count():  # else the objects that the caller froze would thaw
+        if len(sys.modules) > modules and not gc.get_freeze_count():  # else what the caller froze would thaw
             gc.freeze()
             gc.unfreeze()
         gc.enable()

@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import types
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +37,10 @@ class _Kept:
     """An object that garbage collection looks at."""
 
 
-def test_what_is_made_uncollected_counts_as_old_and_collection_goes_on_after() -> None:
+@pytest.mark.parametrize("imports", [True, False])
+def test_what_imports_make_uncollected_counts_as_old_and_collection_goes_on_after(
+    imports: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gc.unfreeze()
     try:
         with memory.uncollected():
@@ -44,8 +48,10 @@ def test_what_is_made_uncollected_counts_as_old_and_collection_goes_on_after() -
             with memory.uncollected():
                 kept = _Kept()
             assert not gc.isenabled()
+            if imports:
+                monkeypatch.setitem(sys.modules, "a_new_module", types.ModuleType("a_new_module"))
         assert gc.isenabled()
-        assert all(found is not kept for found in gc.get_objects(generation=0))
+        assert any(found is kept for found in gc.get_objects(generation=0)) != imports
     finally:
         gc.freeze()  # as the process of the tests was
     with pytest.raises(KeyError), memory.uncollected():
@@ -53,11 +59,11 @@ def test_what_is_made_uncollected_counts_as_old_and_collection_goes_on_after() -
     assert gc.isenabled()
 
 
-def test_uncollected_keeps_what_the_caller_froze_or_turned_off() -> None:
+def test_uncollected_keeps_what_the_caller_froze_or_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.freeze()
     before = gc.get_freeze_count()
     with memory.uncollected():
-        pass
+        monkeypatch.setitem(sys.modules, "a_new_module", types.ModuleType("a_new_module"))
     assert gc.get_freeze_count() > before / 2
     gc.disable()
     try:
