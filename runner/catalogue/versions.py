@@ -84,12 +84,16 @@ def installed(optimizer: Optimizer) -> Optimizer:
     parameters = _signature(getattr(torch.optim, optimizer.class_name))
     known = {argument.name for argument in optimizer.arguments} | {*optimizer.refused, "params"}
     kept = [
-        replace(argument, default=repr(parameters[argument.name].default))
+        _with_default(argument, repr(parameters[argument.name].default))
         for argument in optimizer.arguments
         if argument.name in parameters
     ]
     newer = [_argument(parameter) for name, parameter in parameters.items() if name not in known]
     return replace(optimizer, arguments=(*kept, *(argument for argument in newer if argument)))
+
+
+def _with_default(argument: Argument, default: str) -> Argument:
+    return argument if argument.default == default else replace(argument, default=default)
 
 
 @cache

@@ -18,6 +18,9 @@ Options = Mapping[str, Value | tuple[Value, ...]]
 REFUSALS = (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError)
 """The exceptions that torch raises for an argument or a parameter that an optimizer does not support."""
 
+_REMEMBERED = 64
+"""The number of first steps that are remembered: those of equal optimizers over equal parameters are equal."""
+
 _STAND_IN = 2
 """Length of a stand-in's dimensions: the smallest that differs from a reduced dimension."""
 
@@ -26,6 +29,8 @@ def try_first_step(
     class_name: str, options: Options, groups: Sequence[tuple[Sequence[str], Options]], parameters: Mapping[str, Shaped]
 ) -> dict[str, tuple[StateEntry, ...]]:
     """Construct an optimizer over stand-ins of the parameters and take one step with gradients of zero.
+
+    Equal optimizers over equal parameters are tried once.
 
     Args:
         class_name: a class of `torch.optim`.
@@ -37,15 +42,27 @@ def try_first_step(
     Raises:
         one of `REFUSALS`: torch rejects an argument or a parameter.
     """
-    with _disable_current_modes():  # the planner may use fake tensors, and some steps read numbers
-        return _step(class_name, options, groups, parameters)
+    shaped = {name: (parameters[name].shape, parameters[name].dtype) for names, _ in groups for name in names}
+    default = torch.get_default_dtype()  # in which torch counts steps
+    key = repr((class_name, options, groups, shaped, default))  # where 1 is not True, nor 1.0
+    if key not in _steps:
+        with _disable_current_modes():  # the planner may use fake tensors, and some steps read numbers
+            found = _step(class_name, options, groups, parameters)
+        if len(_steps) >= _REMEMBERED:
+            _steps.pop(next(iter(_steps)), None)
+        _steps[key] = found
+    return {**_steps[key]}
+
+
+_steps: dict[str, dict[str, tuple[StateEntry, ...]]] = {}
+"""The state after each first step, by what it depends on."""
 
 
 def _step(
     class_name: str, options: Options, groups: Sequence[tuple[Sequence[str], Options]], parameters: Mapping[str, Shaped]
 ) -> dict[str, tuple[StateEntry, ...]]:
     stand_ins = {name: _stand_in(parameters[name]) for names, _ in groups for name in names}
-    for names, own in groups:  # torch checks the arguments of the constructor, not those of a group
+    for names, own in groups if len(groups) > 1 else ():  # of groups, torch checks no arguments
         construct(class_name, {}, [([stand_ins[name] for name in names], {**options, **own})])
     optimizer = construct(class_name, options, [([stand_ins[name] for name in names], own) for names, own in groups])
     if class_name == "LBFGS":

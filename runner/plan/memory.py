@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
-from runner.language.inference.room import address_space, resource_module
+from runner.language.inference.room import address_space, resource_module, system_file
 
 LEAST_ROOM = 64 << 20
 """Bytes that torch needs in order to raise an error instead of aborting the process."""
@@ -19,8 +21,7 @@ def machine_memory() -> int:
     """Bytes of memory of this machine, or the limit of its control group if that is lower."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            text = file.read().strip()
+        text = system_file("/sys/fs/cgroup/memory.max").strip()
     except OSError:
         return physical
     return min(physical, int(text)) if text.isdigit() else physical
@@ -109,9 +110,29 @@ def _limited(kind: str, taken: Callable[[], int], room: int) -> Iterator[None]:
         resource.setrlimit(number, (soft, hard))
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Context manager that turns garbage collection off while a block makes many objects.
+
+    If it imports modules, what it made counts as old afterwards, since it stays. Otherwise Python would look at all of
+    it at once, and again a little later. Nothing changes where garbage collection is off already.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    modules = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > modules and not gc.get_freeze_count():  # else what the caller froze would thaw
+            gc.freeze()
+            gc.unfreeze()
+        gc.enable()
+
+
 def _allocated() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    return int(system_file("/proc/self/statm").split()[5]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @functools.cache

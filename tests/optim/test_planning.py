@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from runner.catalogue import optimizers
-from runner.optim import InitialState, Scheduled, StateEntry, resolve
+from runner.optim import InitialState, Scheduled, StateEntry, resolve, trial_step
 from tests.optim.planned import PARAMETERS, Tensor, plan
 from tests.tables import over
 
@@ -135,6 +135,34 @@ def test_the_planned_state_is_what_torch_keeps_after_a_step(kind):
     for name, parameter in real.items():
         kept = {key: (tuple(value.shape), value.dtype) for key, value in optimizer.state.get(parameter, {}).items()}
         assert {entry.name: (entry.shape, entry.dtype) for entry in found.state[name]} == kept
+
+
+def test_equal_optimizers_over_equal_parameters_are_tried_once(monkeypatch):
+    made = []
+    construct = trial_step.construct
+    monkeypatch.setattr(trial_step, "construct", lambda *given: made.append(given) or construct(*given))
+    monkeypatch.setattr(trial_step, "_steps", {})
+    text, parameters = "optimizer: {adam: {lr: 0.125}}", {"w": Tensor((4, 3))}
+    first, second = (good(text, parameters)["optimizer"].state for _ in range(2))
+    assert len(made) == 1
+    assert first == second
+    entries = {entry.name: (entry.shape, entry.dtype) for entry in second["w"]}
+    assert entries == {
+        "step": ((), torch.float32),
+        "exp_avg": ((4, 3), torch.float32),
+        "exp_avg_sq": ((4, 3), torch.float32),
+    }
+    other = good(text, {"w": Tensor((4, 2), torch.float64)})["optimizer"].state["w"]
+    assert [(entry.shape, entry.dtype) for entry in other][1:] == [((4, 2), torch.float64)] * 2
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # in which torch's Adam counts its steps
+    try:
+        assert good(text, parameters)["optimizer"].state["w"][0].dtype == torch.float64
+    finally:
+        torch.set_default_dtype(default)
+    for lr in range(trial_step._REMEMBERED + 9):
+        good(f"optimizer: {{adam: {{lr: {lr}}}}}", parameters)
+    assert len(trial_step._steps) == trial_step._REMEMBERED
 
 
 def test_planning_takes_no_memory_for_large_parameters():

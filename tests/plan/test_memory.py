@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import subprocess
 import sys
+import types
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +31,47 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_machine_has_memory() -> None:
     assert 64 << 20 < memory.machine_memory() < 1 << 50
+
+
+class _Kept:
+    """An object that garbage collection looks at."""
+
+
+@pytest.mark.parametrize("imports", [True, False])
+def test_what_imports_make_uncollected_counts_as_old_and_collection_goes_on_after(
+    imports: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc.unfreeze()
+    try:
+        with memory.uncollected():
+            assert not gc.isenabled()
+            with memory.uncollected():
+                kept = _Kept()
+            assert not gc.isenabled()
+            if imports:
+                monkeypatch.setitem(sys.modules, "a_new_module", types.ModuleType("a_new_module"))
+        assert gc.isenabled()
+        assert any(found is kept for found in gc.get_objects(generation=0)) != imports
+    finally:
+        gc.freeze()  # as the process of the tests was
+    with pytest.raises(KeyError), memory.uncollected():
+        raise KeyError
+    assert gc.isenabled()
+
+
+def test_uncollected_keeps_what_the_caller_froze_or_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.freeze()
+    before = gc.get_freeze_count()
+    with memory.uncollected():
+        monkeypatch.setitem(sys.modules, "a_new_module", types.ModuleType("a_new_module"))
+    assert gc.get_freeze_count() > before / 2
+    gc.disable()
+    try:
+        with memory.uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_what_wants_more_than_its_room_fails_at_once_and_the_limit_is_lifted_after() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -106,10 +107,11 @@ _CONTAINERS: dict[str, tuple[str, str | None]] = {
 }
 
 
-def keys_of(model: type[Frozen]) -> list[str]:
+@functools.cache
+def keys_of(model: type[Frozen]) -> tuple[str, ...]:
     """Returns the keys of a model as a config writes them, in the order of the model; those of its base follow."""
     fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__)
-    return [field.alias or name for name, field in fields]
+    return tuple(field.alias or name for name, field in fields)
 
 
 def description_of(model: type[Frozen], key: str) -> str:

@@ -15,6 +15,7 @@ from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
 from runner.language.xla.tracing import Draw, plain_kernels, trace
 from runner.plan.checks.translatable import MOST_AT_ONCE
+from runner.plan.memory import uncollected
 from runner.plan.program.instructions import Train
 
 REGION_BYTES = 1 << 30
@@ -45,7 +46,8 @@ class Translated:
             the carry after them, their stacked outputs, and whether torch would compute each without an error.
         """
         if self.region is None:
-            self.region = self._compile(carry, each, fixed, seed)
+            with uncollected():
+                self.region = self._compile(carry, each, fixed, seed)
             self.report()
         return self.region(carry, [*each, *self._drawn(each, seed)], fixed)
 

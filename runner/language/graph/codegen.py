@@ -67,6 +67,8 @@ def compile_nodes(nodes: Sequence[fx.Node], result: Any, origin: Hashable | None
     operations = [node for node in nodes if node.op != "placeholder"]
     if not operations and isinstance(result, tuple) and list(result) == inputs:
         return _given
+    if not operations and isinstance(result, tuple) and all(isinstance(each, int | float) for each in result):
+        return lambda _, *inputs: result
     frees = _frees(operations, result)
     lines = [f"def forward({', '.join(('self', *(node.name for node in inputs)))}):"]
     lines += [f" {node.name} = {_call(node, known)}{frees.get(node, '')}" for node in operations]

@@ -136,6 +136,18 @@ def extract_values(
     )
 
 
+def given(name: str, example: Any, graph: fx.Graph, *, varies: bool) -> Computation:
+    """Returns the computation of one input alone, which becomes a new placeholder of `graph`.
+
+    Args:
+        varies: whether its shape may differ from that of its example.
+    """
+    node = graph.placeholder(f"v_{name.replace('.', '_')}")
+    node.meta = {"example": example, "input": name, "dynamic": varies}
+    output = _output("value", node, [node])
+    return Computation(compile_nodes([node], (node,)), (name,), (output,), False, False, (node,), (node,))
+
+
 def computed_from(parts: Mapping[fx.Node, str], names: Sequence[str], values: Sequence[fx.Node]) -> Computation:
     """Returns the computation of values from some intermediate nodes, which become its inputs with the given names."""
     graph = fx.Graph()

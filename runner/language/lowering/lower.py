@@ -27,6 +27,7 @@ from runner.language.lowering.scope import Scope
 from runner.language.lowering.size import too_large
 from runner.language.lowering.statements import collecting, program
 from runner.language.lowering.values import describe
+from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import START, LanguageError, Place, place_of
 from runner.language.text.parse import MAX_INTEGER, parse_expression, parse_statements
 
@@ -178,19 +179,27 @@ def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
     expression = parse_expression(text)
     _check_size(text, [expression], scope, inference)
     lowering = _start(text, [expression] if "grad" in text else [], scope, inference)
-    if _is_input(expression, scope):  # there is nothing to run, or to warn of
-        lowering.named["value"] = lowering.value(expression)
-    else:
-        with inference.session(), _bounded_recursion(), _warnings(lowering):
-            lowering.named["value"] = lowering.plain(lowering.value(expression))
+    with inference.session(), _bounded_recursion(), _warnings(lowering):
+        lowering.named["value"] = lowering.plain(lowering.value(expression))
     return Lowered(lowering.graph, lowering.named, "value", lowering.shared.random, lowering.shared.gradients)
 
 
-def _is_input(expression: ast.expr, scope: Scope) -> bool:
-    """Whether an expression is only the name of a tensor, or of a field such as `w.grad`."""
-    if isinstance(expression, ast.Attribute) and isinstance(expression.value, ast.Name):
-        return f"{expression.value.id}.{expression.attr}" in scope.fields
-    return isinstance(expression, ast.Name) and expression.id in scope.tensors
+def input_alone(text: str, scope: Scope) -> tuple[str, Tensor | Scalar] | None:
+    """Returns the input that an expression only names, such as `w.grad`, and its example; None if it does more.
+
+    Raises:
+        LanguageError: the text is not an expression.
+    """
+    expression = parse_expression(text)
+    name, known = "", scope.fields
+    if isinstance(expression, ast.Name):
+        name, known = expression.id, scope.tensors
+    elif isinstance(expression, ast.Attribute) and isinstance(expression.value, ast.Name):
+        name = f"{expression.value.id}.{expression.attr}"
+    example = known.get(name)
+    if example is None or (isinstance(example, Tensor) and example.numel() == 0):  # whose size is checked
+        return None
+    return name, example
 
 
 def check_one_value(value: object, place: Place = START, origin: Hashable | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from runner.catalogue import measures
 from runner.config import Config
@@ -29,12 +29,21 @@ def check_names(config: Config, faults: Faults) -> None:
     except LanguageError:  # reported where the expression is lowered
         return
     declared = _declared(config)
-    for node in (node for statement in statements for node in ast.walk(statement)):
-        for name in assigned_names(node, text) if isinstance(node, ast.Assign) else ():
+    for node in _assignments(statements):
+        for name in assigned_names(node, text):
             for role, hint, path in declared.get(name.id, ()):
                 hint = hint.format(config.document.mark(path, key=True))
                 error = LanguageError(f"`{name.id}` is a {role} already", hint, place_of(name, text))
                 faults.language(("expression",), error)
+
+
+def _assignments(statements: Iterable[ast.stmt]) -> Iterator[ast.Assign]:
+    """Yields the assignments among some statements, also those within loops."""
+    for statement in statements:
+        if isinstance(statement, ast.Assign):
+            yield statement
+        elif isinstance(statement, ast.For):
+            yield from _assignments(statement.body)
 
 
 def warn_of_replaced(functions: Mapping[str, Function], faults: Faults) -> None:

@@ -11,7 +11,7 @@ from runner.faults import Faults, sentence
 from runner.optim import OptimizerPlan
 from runner.plan.checks.compilable import check_compilable, loop_around
 from runner.plan.checks.whole_steps import EAGER
-from runner.plan.memory import unbounded_memory
+from runner.plan.memory import unbounded_memory, uncollected
 from runner.plan.program.instructions import Action, Instruction, Train
 from runner.plan.rows.health import HealthPlan
 
@@ -85,7 +85,8 @@ def check_translatable(
     check_compilable(program, optimizers, health, faults, "xla")
     if faults.problems:
         return
-    with unbounded_memory((THREADS + 4 * (os.cpu_count() or 1)) * THREAD_BYTES):
+    threads = (THREADS + 4 * (os.cpu_count() or 1)) * THREAD_BYTES
+    with unbounded_memory(threads), uncollected():
         check_backend(device, faults)
         if faults.problems:
             return

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from runner.config import Config
-from runner.config.text.nodes import MapNode, ScalarNode, walk
+from runner.config.text.nodes import ListNode, MapNode, Node, Path, ScalarNode
 from runner.faults import Faults
 from runner.plan.program.expressions import Values
 from runner.plan.tensors.initial import Computed
@@ -72,16 +72,13 @@ def _check_constants_and_functions(config: Config, values: Values) -> None:
     sought = re.compile("|".join(map(re.escape, (*unread, *values.environment.functions))))
     if not sought.pattern:
         return
-    words: dict[str, set[tuple[str | int, ...]]] = {}
-    calls: dict[str, set[tuple[str | int, ...]]] = {}
-    for path, node in walk(config.document.root):
-        texts = [(path, node.value)] if isinstance(node, ScalarNode) else []
-        if isinstance(node, MapNode):
-            texts += [((*path, key), key) for key in node.entries]
-        for where, text in texts:
-            for found in _WORD.finditer(text) if isinstance(text, str) and sought.search(text) else ():
-                kind = calls if found["call"] else words
-                kind.setdefault(found["name"], set()).add(where[:2])
+    words: dict[str, set[Path]] = {}
+    calls: dict[str, set[Path]] = {}
+    for path, texts in _texts_by_place(config.document.root):
+        joined = "\0".join(texts)  # which belongs to no word, and to no call
+        for found in _WORD.finditer(joined) if sought.search(joined) else ():
+            kind = calls if found["call"] else words
+            kind.setdefault(found["name"], set()).add(path)
     for name in unread:
         path = ("constants", name)
         if words[name] <= {path}:
@@ -90,3 +87,30 @@ def _check_constants_and_functions(config: Config, values: Values) -> None:
         path = ("functions", function.declaration)
         if calls[name] <= {path}:
             values.faults.warn(path, f"the function `{name}` is not used", "remove it, or call it", key=True)
+
+
+def _texts_by_place(root: MapNode) -> Iterator[tuple[Path, list[str]]]:
+    """Yields the texts of a config by the first two parts of their path, keys among them."""
+    for key, entry in root.entries.items():
+        top = entry.value
+        yield (key,), [key, *(_texts(top) if isinstance(top, ScalarNode) else ())]
+        if isinstance(top, ListNode):
+            for index, item in enumerate(top.items):
+                yield (key, index), list(_texts(item))
+        elif isinstance(top, MapNode):
+            for name, below in top.entries.items():
+                yield (key, name), [name, *_texts(below.value)]
+
+
+def _texts(node: Node) -> Iterator[str]:
+    """Yields all texts of a node: its values, and the keys of its mappings."""
+    if isinstance(node, ScalarNode):
+        if isinstance(node.value, str):
+            yield node.value
+    elif isinstance(node, ListNode):
+        for item in node.items:
+            yield from _texts(item)
+    else:
+        for key, entry in node.entries.items():
+            yield key
+            yield from _texts(entry.value)

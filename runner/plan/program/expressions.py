@@ -16,11 +16,12 @@ from runner.language.graph.computation import (
     computed_with,
     differentiable_inputs,
     extract,
+    given,
     inputs_of,
     loggable,
 )
 from runner.language.graph.lowered import Lowered
-from runner.language.lowering.lower import check_one_value, lower_expression, uses_grad
+from runner.language.lowering.lower import check_one_value, input_alone, lower_expression, uses_grad
 from runner.language.lowering.scope import Environment, Scope
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
@@ -60,6 +61,8 @@ class Values:
     _scopes: dict[tuple[int, int], Scope] = field(default_factory=dict)
     _reaching: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _others: list[Lowered] = field(default_factory=list)  # expressions of `assign`, `expect` and `when`
+    _inputs: fx.Graph = field(default_factory=fx.Graph)  # of those that only name an input
+    _given: dict[tuple[str, int, bool], Computation] = field(default_factory=dict)
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -220,6 +223,7 @@ class Values:
         """The expression lowered for all further batch lengths, and the expressions of steps."""
         yield from (lowered for lowered in self._lowered.values() if lowered is not None)
         yield from self._others
+        yield Lowered(self._inputs, {}, "", False, False)
 
     def find_varying(self, preferred: Sequence[str], names: Sequence[str]) -> None:
         """Find the values whose shape varies over the batches of a step with these sources."""
@@ -306,19 +310,29 @@ class Values:
 
     def compile(self, text: str, path: ConfigPath, *, key: bool = False) -> Computation | None:
         """The computation of one expression over the state of the run; None after reporting a problem."""
-        scope = self.scope()
+        scope, origin = self.scope(), KeyPath(path) if key else path
         try:
-            inference = self.shapes.inference(uses_grad(text, scope), KeyPath(path) if key else path)
-            lowered = lower_expression(text, scope, inference)
-            check_one_value(lowered.values["value"])
-            computation = extract(lowered, ["value"], KeyPath(path) if key else path)
+            alone = input_alone(text, scope)
+            if alone is None:
+                lowered = lower_expression(text, scope, self.shapes.inference(uses_grad(text, scope), origin))
+                check_one_value(lowered.values["value"])
+                computation = extract(lowered, ["value"], origin)
+                self._others.append(lowered)
+            else:
+                computation = replace(self._alone(*alone, alone[0] in scope.varying), origin=origin)
         except LanguageError as error:
             self.shapes.retry(error)
             self.faults.language(path, error, key=key)
             return None
-        self._others.append(lowered)
         self.note_reads(computation.inputs)
         return computation
+
+    def _alone(self, name: str, example: Tensor | Scalar, varies: bool) -> Computation:
+        """The computation of an input alone, made once; there is nothing to run, or to warn of."""
+        key = name, id(example), varies
+        if key not in self._given:
+            self._given[key] = given(name, example, self._inputs, varies=varies)
+        return self._given[key]
 
     def note_reads(self, inputs: Iterable[str]) -> None:
         """Record what an expression reads: named values must be computed, and tensors are in use."""

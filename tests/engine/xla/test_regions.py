@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -25,6 +28,7 @@ from tests.record.stopping import stopped_after
 jax = pytest.importorskip("jax")
 
 from runner.engine.xla import translated  # noqa: E402
+from runner.language.xla import checking  # noqa: E402
 
 XLA = HEAD.replace("compile", "xla")
 NETWORK = MODEL.replace("compile", "xla")
@@ -199,6 +203,24 @@ def test_jax_keeps_its_settings() -> None:
     list(runner.execute(compiled(SMALL + "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n")))
     assert (jax.config.jax_enable_x64, torch.compiler.is_compiling()) == before
     assert jax.numpy.zeros(1).dtype == jax.numpy.float32
+
+
+@pytest.mark.slow
+def test_nothing_is_collected_while_a_step_is_traced_and_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[tuple[str, bool]] = []
+
+    def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            found.append((name, gc.isenabled()))
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(checking, "untranslatable", noting("planned", checking.untranslatable))
+    monkeypatch.setattr(translated, "trace", noting("traced", translated.trace))
+    monkeypatch.setattr(translated.Region, "__call__", noting("ran", translated.Region.__call__))
+    list(runner.execute(compiled(SMALL + "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n")))
+    assert found == [("planned", False), ("traced", False), ("ran", True)]
 
 
 @pytest.mark.slow

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from runner.plan.program.instructions import Action, Backward, Evaluation, Forward
+import pytest
+import torch
+
+import runner
+from runner.errors import ExpectationError
+from runner.plan.program.instructions import Action, Backward, Evaluation, Expect, Forward
 from tests.engine.running import compiled
 
 TEXT = """\
@@ -47,3 +52,33 @@ def test_logging_computes_nothing() -> None:
 def test_equal_steps_share_one_computation() -> None:
     first, second = evaluations("[backward: d, forward: d]")
     assert first is second
+
+
+def test_a_name_alone_is_one_computation_with_the_place_of_each_step() -> None:
+    text = """\
+parameters: {x: [1.0, 2.0], y: {shape: [0], init: ones}}
+functions:
+  slope(a): grad((a ** 2).sum(), a)
+expression: f = (x * slope(x)).sum() + y.sum()
+steps:
+- backward
+- expect: {x.grad: [4, 8], x: [1, 2], y: []}
+- expect: {x.grad: [4, 8], f: 10}
+- expect: {x.grad: [4, 9]}
+"""
+    plan = compiled(text.replace("y: []", "y: y"))
+    expects = [action.argument for action in plan.program if isinstance(action, Action) and action.kind == "expect"]
+    first, second, last = (expect.expectations[0].actual for expect in expects if isinstance(expect, Expect))
+    assert first is not None
+    assert second is not None
+    assert last is not None
+    assert first.nodes == second.nodes == last.nodes
+    assert [each.origin for each in (first, second)] == [("steps", at, "expect", "x.grad") for at in (1, 2)]
+    assert first.inputs == ("x.grad",)
+    assert (first.outputs[0].shape, first.outputs[0].aliases) == ((2,), True)
+    assert first.nodes[0].meta["example"].is_meta  # no example keeps its memory
+    value = torch.tensor([4.0, 8.0])
+    assert first.function(None, value)[0] is value
+    with pytest.raises(ExpectationError, match=r"x\.grad") as caught:
+        list(runner.execute(plan))
+    assert caught.value.problems[0].line == 9
