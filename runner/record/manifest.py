@@ -71,6 +71,7 @@ FIELDS: Mapping[str, Kind] = {
     "data_files": mapping_of(MAPPING, "a mapping of mappings"),
     "data_columns": mapping_of(MAPPING, "a mapping of mappings"),
     "fitted": MAPPING,
+    "weights": mapping_of(TEXT, "a mapping of strings"),
     "config_fields": mapping_of(TEXT, "a mapping of strings"),
     "continues": or_null(MAPPING),
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),
@@ -143,6 +144,10 @@ class Manifest:
     def digest(self, path: str, sha256: str) -> None:
         """Add the digest of a large data file; it is written at the end of the run."""
         self.content["data_files"][path]["sha256"] = sha256
+
+    def wrote_weights(self, digests: Mapping[str, str]) -> None:
+        """Add the SHA-256 of the weights files, by name; they are written at the end of the run."""
+        self.content["weights"] = dict(digests)
 
     def compiled(self, seconds: float) -> None:
         """Add the seconds of a compilation, which are part of `seconds`; the file is written at the end of the run."""

@@ -160,10 +160,12 @@ class Run(Shown):
 
         Raises:
             UsageError: the run left no weights.
+            RunError: the file is damaged.
         """
+        from runner.plan.tensors.run_files import WEIGHTS_FILE
         from runner.record.checkpoints.weights import Weights
 
-        return Weights(self.path)
+        return Weights(self.path, WEIGHTS_FILE, self.manifest.get("weights", {}).get(WEIGHTS_FILE))
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ class Recording:
     warn: Callable[[str], None]  # adds a warning to the manifest
     compiled: Callable[[float], None]  # adds the seconds of a compilation to the manifest
     digest: Callable[[str, str], None]  # adds the SHA-256 of a large data file, by its path, to the manifest
+    wrote_weights: Callable[[Mapping[str, str]], None]  # adds the SHA-256 of weights files, by name, to the manifest
     flush: Callable[[], None]  # waits until every row so far is on disk
     end: Callable[[], None]  # starts to write the last rows, while the caller does something else; no row may follow
 
@@ -116,6 +117,7 @@ def _recording(
                 manifest.warn,
                 manifest.compiled,
                 manifest.digest,
+                manifest.wrote_weights,
                 writer.flush,
                 writer.end,
             )

@@ -22,12 +22,12 @@ from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
-from runner.plan.tensors.run_files import BEST, BEST_FILE, LAST
+from runner.plan.tensors.run_files import BEST, BEST_FILE, LAST, WEIGHTS_FILE
 from runner.record.checkpoints.carried import carry_checkpoints, keep_checkpoints
 from runner.record.checkpoints.config_fields import config_fields
 from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
-from runner.record.checkpoints.weights import save_weights
+from runner.record.checkpoints.weights import digest_of_best, save_weights
 from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
@@ -191,7 +191,9 @@ def _finishing(plan: Plan, state: State, directory: Path, record: Recording) -> 
     def finish() -> None:
         record.end()
         if plan.config.log.weights:
-            save_weights(plan, state, directory, named=False)  # the manifest follows, and makes the name durable
+            # the manifest follows, and makes the name durable
+            last = save_weights(plan, state, directory, named=False)
+            record.wrote_weights({WEIGHTS_FILE: last} | digest_of_best(directory))
 
     return finish
 

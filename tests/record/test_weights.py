@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import runner
+from runner import ConfigError, RunError, UsageError
 from runner.record.checkpoints.tensor_file import pieces_of, read_tensors
 from runner.record.directory import create_run_directory
 from runner.record.reading import open_run
@@ -188,7 +189,7 @@ def test_a_damaged_file_and_a_link_are_told(tmp_path: Path) -> None:
     run = runner.run(write(tmp_path), runs_dir=tmp_path)
     path = run.path / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(runner.RunError, match=r"weights.safetensors is damaged: weights.safetensors#scale ends beyond"):
+    with pytest.raises(runner.RunError, match=r"weights.safetensors is damaged: its digest does not match"):
         open_run(run.path).weights["scale"]
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
@@ -262,3 +263,33 @@ def test_the_best_checkpoint_has_its_weights_in_a_file_of_their_own(tmp_path: Pa
     best = load_file(run.path / "weights-best.safetensors")
     assert float(best["w"]) == rates[losses.index(min(losses))]
     assert losses.index(min(losses)) != len(losses) - 1  # it is not that of the last row
+
+
+FLIPPED = "is damaged: its digest does not match\n      = restore the file from a copy, or run the config again"
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights-best.safetensors"])
+def test_a_flipped_bit_in_the_weights_is_damage_wherever_they_are_read(name: str, tmp_path: Path) -> None:
+    text = CONFIG.replace("steps: 5", "steps: [{repeat: {times: 3, steps: [train, {evaluate: every}, SAVE]}}]")
+    text = text.replace("SAVE", "{checkpoint: {best: every.loss, mode: min}}")
+    text = text.replace("constants: {x: {shape: [5, 3], init: normal}}\n", "data: {every: {columns: {x: x.csv}}}\n")
+    text = text.replace("x @ w", "x[:, None] * w[0]")
+    (tmp_path / "x.csv").write_text("x\n1\n2\n")
+    run = runner.run(write(tmp_path, text), runs_dir=tmp_path)
+    assert set(run.manifest["weights"]) == {"weights.safetensors", "weights-best.safetensors"}
+    path, at = run.path / name, "best" if "best" in name else "last"
+    content = bytearray(path.read_bytes())
+    for place in (9, len(content) - 1):  # in the header, and in the values
+        content[place] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=re.escape(f"{name} {FLIPPED}")):
+            runner.load_model(run.path, at=at)
+        head = f"from_run: {{run: {run.path}, at: {at}}}\n"
+        with pytest.raises(ConfigError, match=re.escape(f"{name} is damaged: its digest does not match")):
+            runner.compile(runner.load(write(tmp_path, head + text)), allowed=[tmp_path])
+        if at == "last":
+            with pytest.raises(RunError, match=re.escape(f"{name} {FLIPPED}")):
+                _ = open_run(run.path).weights
+        content[place] ^= 4
+    path.write_bytes(content)
+    assert runner.load_model(run.path, at=at)

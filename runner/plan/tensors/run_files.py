@@ -36,6 +36,8 @@ LAST, BEST = "last", "best"
 KEPT_SUFFIX = ".last.json"
 """The end of the names of checkpoints as they were when a run kept its state; no tag has a dot."""
 
+RESTORE = "restore the file from a copy, or run the config again"
+
 _FILES = {LAST: WEIGHTS_FILE, BEST: BEST_FILE}
 _SUFFIX = ".safetensors"
 
@@ -80,7 +82,7 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path], *, ow
         with Folder(directory) as run:
             file = None if declared.optimizer else _FILES.get(at)
             if file is not None and (at == LAST or run.holds(file)):
-                _check_is_of_run(run, file, f"{name}/{file}", own)
+                _check_is_of_run(run, file, f"{name}/{file}", own, pinned=declared.sha256 is not None)
                 return Weights(directory / file, f"{name}/{file}", directory)
             return _of_checkpoint(run, directory, name, at, declared.optimizer)
     except FileNotFoundError:
@@ -94,22 +96,38 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path], *, ow
         raise FileFault(f"the weights of {name} cannot be read: {error.strerror}", "restore the run") from error
 
 
-def _check_is_of_run(run: Folder, file: str, shown: str, own: bool) -> None:
+def _check_is_of_run(run: Folder, file: str, shown: str, own: bool, *, pinned: bool) -> None:
     """Check that a weights file was written by a run of the config that its directory has.
 
+    Args:
+        pinned: whether the declaration has a digest of the file, which is compared with what is read.
     Raises:
-        FileFault: its header has the digest of another config, or of none although it must.
+        FileFault: its header has the digest of another config, or of none although it must, or its bytes are not
+            those that the run wrote.
     """
-    with run.open(file) as opened:
-        _, _, metadata = safetensors_contents(opened, os.fstat(opened.fileno()).st_size, shown)
     try:
-        fields = parse_json(run.read(MANIFEST_FILE, LARGEST_JSON))["config_fields"]
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = parse_json(run.read(MANIFEST_FILE, LARGEST_JSON))
+        fields, digests = manifest["config_fields"], manifest.get("weights", {})
+        expected = digests.get(file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # a manifest that is damaged is reported where it is read
+    damaged = None if expected is None or pinned else _changed(run, file, shown, expected)
+    try:
+        with run.open(file) as opened:
+            _, _, metadata = safetensors_contents(opened, os.fstat(opened.fileno()).st_size, shown)
+    except FileFault as fault:
+        raise damaged or fault from None
     found = metadata.get("config")
     if found != fields_digest(fields) and (own or found is not None):
-        hint = "restore the file from a copy, or run the config again"
-        raise FileFault(f"{shown} was not written by this run", hint)
+        raise FileFault(f"{shown} was not written by this run", RESTORE)
+    if damaged is not None:
+        raise damaged
+
+
+def _changed(run: Folder, file: str, shown: str, expected: str) -> FileFault | None:
+    with run.open(file) as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    return None if found == expected else FileFault(f"{shown} is damaged: its digest does not match", RESTORE)
 
 
 def rows_of(directory: Path) -> int | None:

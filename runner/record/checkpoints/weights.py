@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,14 +15,14 @@ from runner.errors import Problem, RunError, UsageError
 from runner.plan.data.arrays import open_safetensors, read_values, safetensors_entries
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
-from runner.plan.tensors.run_files import WEIGHTS_FILE
+from runner.plan.tensors.run_files import BEST_FILE, RESTORE, WEIGHTS_FILE
 from runner.record.checkpoints.config_fields import config_digest
-from runner.record.checkpoints.tensor_file import pieces_of
+from runner.record.checkpoints.tensor_file import Digested, pieces_of
 from runner.record.directory import write_atomically
 
 
-def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_FILE, *, named: bool = True) -> None:
-    """Write the weights of a run atomically, each under its own name, in its true dtype.
+def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_FILE, *, named: bool = True) -> str:
+    """Write the weights of a run atomically, each under its own name, in its true dtype; return the file's SHA-256.
 
     The metadata has the digest of the run's config and the number of the last row.
 
@@ -31,12 +32,12 @@ def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_
         RunError: the file cannot be written.
     """
     weights = {key: parameter.detach() for key, parameter in state.parameters.items()}
-    write_weights(plan, weights, state.row, directory, name, named=named)
+    return write_weights(plan, weights, state.row, directory, name, named=named)
 
 
 def write_weights(
     plan: Plan, weights: Mapping[str, Tensor], rows: int, directory: Path, name: str, *, named: bool = True
-) -> None:
+) -> str:
     """Write weights as `save_weights` does, with the number of rows before them."""
     metadata = {
         "format": "pt",
@@ -44,16 +45,29 @@ def write_weights(
         "config": config_digest(plan.config.document),
         "row": str(rows - 1),
     }
+    pieces = Digested(pieces_of(weights, metadata))
     try:
-        write_atomically(directory / name, pieces_of(weights, metadata), named=named)
+        write_atomically(directory / name, pieces, named=named)
     except OSError as error:
         message = f"cannot write {name} to {directory}: {error.strerror or error}"
         raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
+    return pieces.digest
+
+
+def digest_of_best(directory: Path) -> dict[str, str]:
+    """Returns the SHA-256 of the best weights by file name; nothing if the run has none."""
+    try:
+        with Folder(directory) as folder, folder.open(BEST_FILE) as file:
+            return {BEST_FILE: hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError:
+        return {}
 
 
 class Weights(Mapping[str, Tensor]):
     """The weights that a run left, by name; each access reads one tensor from the file.
 
+    Args:
+        expected: the SHA-256 of the file, as the run recorded it; None if it recorded none.
     Raises:
         UsageError: the run left no weights.
         RunError: the file is damaged.
@@ -61,10 +75,13 @@ class Weights(Mapping[str, Tensor]):
 
     __slots__ = ("_names", "path")
 
-    def __init__(self, directory: Path, name: str = WEIGHTS_FILE) -> None:
+    def __init__(self, directory: Path, name: str = WEIGHTS_FILE, expected: str | None = None) -> None:
         self.path = Path(os.path.realpath(directory)) / name
         try:
             with Folder(directory) as folder, folder.open(name) as file:
+                if expected is not None and hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    raise FileFault("its digest does not match", RESTORE)
+                file.seek(0)
                 _, entries = safetensors_entries(file, os.fstat(file.fileno()).st_size, name)
         except FileNotFoundError as error:
             hint = "a run writes it when it ends, unless it says `log: {weights: false}`"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -244,8 +246,12 @@ def test_weights_that_the_format_lacks_go_from_run_to_run(tmp_path: Path) -> Non
 
 
 def other_weights(base: runner.Run) -> None:
-    path = base.path / "weights.safetensors"
+    """Gives a run other weights, as one that goes on has them."""
+    path, manifest = base.path / "weights.safetensors", base.path / "run.json"
     save_file({name: weight + 1 for name, weight in load_file(path).items()}, path)
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    content["weights"]["weights.safetensors"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_the_recorded_config_names_the_run_and_notices_other_weights(base: runner.Run, tmp_path: Path) -> None:
