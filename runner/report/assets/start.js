@@ -31,6 +31,7 @@ function start() {
     { rootMargin: "600px" },
   );
   for (const element of waiting.keys()) near.observe(element);
+  show(waiting.keys().next().value); // the first one is seen at once
   addEventListener("beforeprint", () => [...waiting.keys()].forEach(show));
   watchTheme();
   const opened = opensAt && document.getElementById(opensAt);

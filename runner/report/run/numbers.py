@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.language.dtypes import dtype_name
+from runner.text import counted
 
 MOST_WRITTEN = 16
 """The most elements of a tensor that is written whole."""
@@ -26,7 +27,7 @@ def number(value: Any) -> str:
 
 
 def written(value: Tensor) -> str:
-    """A small tensor as its elements, a larger one as its norm and its range."""
+    """A small tensor as its elements, a larger one as its norm, its range and how many elements are 0."""
     value = value.detach()
     if value.numel() <= MOST_WRITTEN:
         return nested(value.tolist())
@@ -35,9 +36,21 @@ def written(value: Tensor) -> str:
     if not bool(real.isfinite().all()):
         counts = {"nan": int(real.isnan().sum()), "infinite": int(real.isinf().sum())}
         said = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
-        return f"{said} of {real.numel():,} elements"
+        return f"{said} of {real.numel():,} elements{_others(real)}"
     norm = float(torch.linalg.vector_norm(real))
-    return f"norm {norm:.4g}, from {float(real.min()):.4g} to {float(real.max()):.4g}"
+    zeros = int((real == 0).sum())
+    some = f", {counted(zeros, 'zero')}" if zeros else ""
+    return f"norm {norm:.4g}, {_range(real)}{some}"
+
+
+def _others(real: Tensor) -> str:
+    """The range of the elements that are finite, if there are any."""
+    finite = real[real.isfinite()]
+    return f"; the others are {_range(finite)}" if finite.numel() else ""
+
+
+def _range(real: Tensor) -> str:
+    return f"from {float(real.min()):.4g} to {float(real.max()):.4g}"
 
 
 def nested(value: Any) -> str:
