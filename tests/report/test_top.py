@@ -148,7 +148,7 @@ def test_a_failed_run_says_where_when_why_and_how_to_go_on(failed: tuple[Path, P
         f"steprun resume runs/{run.parent.name}/{run.name} begins at row 0; "
         "the same numbers come again, so it ends in the same place"
     )
-    assert found["data train"] == "5 samples, 3 batches of 2"
+    assert found["data train"] == "5 samples, 3 batches of 2, the last of 1"
     config = str(next(section.text for section in report_of_run(run, [folder]).sections if section.name == "config"))
     (marked,) = re.findall(r'<li id="config-\d+" class="set"><code>(.*?)</code>', config)
     assert "log(probabilities)" in html.unescape(marked)

@@ -34,17 +34,17 @@ _LONGEST = 60
 
 _OF_VALUES: Mapping[str, str] = {
     **dict.fromkeys(
-        ("log", "log2", "log10", "log1p", "log_"), "keep what it is given above 0, as with `clamp(min=1e-6)`"
+        ("log", "log2", "log10", "log1p", "log_"), "keep its argument above 0, as with `clamp(min=1e-6)`"
     ),
-    **dict.fromkeys(("sqrt", "rsqrt"), "keep what it is given above 0, as with `clamp(min=0)`"),
-    **dict.fromkeys(("exp", "exp2", "expm1", "cosh", "sinh"), "keep what it is given small: `logsumexp`, `softmax`"),
+    **dict.fromkeys(("sqrt", "rsqrt"), "keep its argument above 0, as with `clamp(min=0)`"),
+    **dict.fromkeys(("exp", "exp2", "expm1", "cosh", "sinh"), "keep its argument small: `logsumexp`, `softmax`"),
     **dict.fromkeys(("truediv", "div", "divide", "true_divide", "reciprocal"), "keep the divisor away from 0"),
     "softmax": "leave in each slice something that is not -inf",
 }
 _OF_DERIVATIVES: Mapping[str, str] = {
     **dict.fromkeys(
         ("sqrt", "rsqrt", "pow", "power", "log"),
-        "its derivative is infinite at 0: add a small number to what it is given",
+        "its derivative is infinite at 0: add a small number to its argument",
     ),
 }
 

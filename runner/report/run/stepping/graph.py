@@ -66,7 +66,10 @@ def _label(plan: Plan, node: fx.Node) -> tuple[str, str]:
     target = node.target
     name = "grad" if target is gradient else str(getattr(target, "__name__", target))
     numbers = [nested(argument) for argument in node.args if isinstance(argument, (bool, int, float))]
-    written = f"{_SIGNS.get(name, name)}{' ' + ', '.join(numbers) if numbers else ''}"
+    if name in _SIGNS:
+        written = f"{_SIGNS[name]}{' ' + ', '.join(numbers) if numbers else ''}"
+    else:
+        written = f"{name}(·, {', '.join(numbers)})" if numbers else name
     return shortened(written, _LONGEST), "operation"
 
 

@@ -36,6 +36,9 @@ def _facts(subject: Subject) -> Iterator[tuple[str, Markup]]:
     for name, source in list(plan.sources.items())[:MOST_LISTED]:
         size = counted(source.samples, "sample")
         batches = f"{source.batches:,} batch{'es' if source.batches != 1 else ''} of {source.batch_size:,}"
+        rest = source.samples % source.batch_size
+        if rest and not source.drop_last and source.batches > 1:
+            batches += f", the last of {rest:,}"
         yield f"data {name}", text(f"{size}, {batches}{', shuffled' if source.shuffle else ''}")
     for curve in subject.curves:
         if curve.name in plan.objectives and curve.count:
