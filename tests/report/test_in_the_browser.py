@@ -277,6 +277,59 @@ def test_a_drag_zooms_and_a_double_click_shows_all(browser: Any, network: Path) 
         assert page.evaluate("document.querySelector('#curves canvas').toDataURL()") == before
 
 
+@pytest.mark.slow
+def test_numbers_are_those_of_their_row_and_every_view_follows_it(browser: Any, linear: Path) -> None:
+    with opened(browser, linear) as found:
+        found.draw_all()
+        page = found.page
+        said, where, reading = "#steps .stepper output", "#curves .where", "#curves .keys output"
+        assert page.text_content(said) == "row 0: start"
+        assert page.text_content(reading) == "–"
+        page.locator("#steps .program button", has_text="step with optimizer").click()
+        assert page.text_content(said) == page.text_content(where) == "row 2: 3.step"
+        assert page.text_content(reading) == "– (row 1: 14000)"
+        assert page.text_content("#norms output") == "x1.grad, row 2: 10"
+        assert page.text_content("#steps .sums p").endswith("= 100 − 0.01 × 10 = 99.9, as stored 99.9000015")
+        forward = page.locator("#steps").get_by_role("button", name="Next row")
+        for _ in range(2):
+            forward.press("Enter")
+            assert page.text_content(said) == "row 3: 5.backward"
+            assert forward.evaluate("element => element === document.activeElement")
+        page.get_by_label("Smoothing").evaluate(
+            "slider => { slider.value = 0.5; slider.dispatchEvent(new Event('input')); }"
+        )
+        mean = (0.25 * 14000 + 0.5 * 13986) / 0.75  # the weights of the two values
+        assert page.text_content(reading) == f"13986, smoothed {mean:.6g}"
+        over = page.locator("#curves .u-over")
+        over.scroll_into_view_if_needed()
+        over.click(position={"x": 3, "y": 40})
+        assert page.text_content(said) == "row 1: 1.backward"
+        box = page.locator("#norms canvas").bounding_box()
+        page.mouse.click(box["x"] + box["width"] - 3, box["y"] + 3)
+        assert page.text_content(said) == "row 3: 5.backward"
+        page.locator("#steps .node", has_text="constant").click()
+        assert page.text_content("#steps output.where") == "constant, (1,) float32; value [30]; gradient none"
+
+
+@pytest.mark.slow
+def test_a_value_that_is_not_finite_is_no_other_one_and_a_zoom_shows_its_rows(browser: Any, tmp_path: Path) -> None:
+    run = record(FAILING, tmp_path, fails=True)
+    last = max(row.number for row in runner.open_run(run))
+    with opened(browser, write_page(run, tmp_path / "failed.html")) as found:
+        found.draw_all()
+        page = found.page
+        assert page.text_content("#curves .where").startswith(f"row {last}: ")
+        assert page.text_content("#curves .keys output") in ("Infinity", "NaN")
+        assert page.locator("#steps td.broken").first.is_visible()
+        page.get_by_label("To row").fill(str(last - 5))
+        page.get_by_label("To row").press("Enter")
+        page.wait_for_timeout(50)
+        assert int(re.match(r"row (\d+)", page.text_content("#curves .where"))[1]) <= last - 5
+        page.locator("#distributions select").select_option(index=1)
+        name = page.locator("#distributions select option:checked").text_content().split()[0]
+        assert page.text_content("#distributions output").startswith(f"{name}, row ")
+
+
 def evil_sections(number: int, evil: str) -> tuple[Section, ...]:
     """Sections with a text in every place that text of a config or a file can have."""
     rows = numpy.arange(3, dtype=numpy.uint32)

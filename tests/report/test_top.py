@@ -246,3 +246,11 @@ def test_a_curve_names_its_extremes_with_their_rows(linear: Path) -> None:
     curve = curve_of(linear, "f")
     assert curve["range"] == "least 13986 in row 3, largest 14000 in row 1"
     assert curve["thinned"] is False
+
+
+def test_a_number_stands_on_its_side_of_an_operator(tmp_path: Path) -> None:
+    expression = "y = (1 - w) + (w - 3) + 5 / w + w / 7 + sum(stack([w, w]), 0)"
+    config = f"parameters: {{w: 2.0}}\nexpression: {expression}\nsteps: [forward]\n"
+    (graph,) = data_of(record(config, tmp_path), "steps")["graphs"]
+    labels = {node["label"] for node in graph["nodes"]}
+    assert {"1 −", "− 3", "5 ÷", "÷ 7", "sum(·, 0)"} <= labels

@@ -199,7 +199,7 @@ def value_problem(
         message = f"{described(name, tensor, ': the sum of its `over` is 0')} {where(plan, state)}"
         hint = "leave no batch without samples that count, or draw larger ones"
         return plan.config.document.problem(("objectives", origin.node.meta["ratio"], "over"), message, hint)
-    hint = _OF_VALUES.get(_operation(origin), f"lower the learning rate, or make what it is given smaller; {GO_ON}")
+    hint = _OF_VALUES.get(_operation(origin), f"lower the learning rate, or make its argument smaller; {GO_ON}")
     return _placed(plan, state, computation, origin, lambda text: described(name, tensor, f", from {text}"), hint)
 
 
