@@ -177,6 +177,7 @@ def test_a_shorter_batch_has_inner_values_and_shapes_of_its_own(tmp_path: Path) 
     assert value == f"[[{5 * weights[0, 0]:.6g}, {5 * weights[0, 1]:.6g}]]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "origin"),
     [

@@ -11,7 +11,8 @@ from runner.compare.rows.report import rounded_up, shown
 from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference
 from runner.report.difference.recorder import Kept
-from runner.report.markup import Markup, block, coded, joined, tag, text, wide_table
+from runner.report.markup import Markup, block, coded, joined, paragraph, tag, text, wide_table
+from runner.report.reading.rows import IN_WORDS
 from runner.report.section import Section
 
 MOST_TENSORS = 64
@@ -36,7 +37,7 @@ def first(difference: Difference) -> Section | None:
     if causes:
         listed = joined(tag("li", coded(cause)) for cause in causes)
         said.append(tag("div", tag("h3", text("Likely causes")), tag("ul", listed)))
-    said.append(_table(tensors, leads))
+    said += [paragraph(IN_WORDS, "note"), _table(tensors, leads)]
     report = block("\n".join(difference.lines), "Report")
     printed = f"As `{difference.command}` prints it" if difference.command else "As text"
     said.append(tag("details", tag("summary", coded(printed)), report))

@@ -12,7 +12,7 @@ from runner.language.graph.computation import extract
 from runner.plan import Plan
 from runner.report.markup import joined, paragraph
 from runner.report.reading.curves import Curve
-from runner.report.reading.rows import Step
+from runner.report.reading.rows import IN_WORDS, Step
 from runner.report.reading.tensors import Measured
 from runner.report.run.numbers import kind_text, number, written
 from runner.report.run.replayed import Replays
@@ -44,12 +44,8 @@ _RECORDED = (
     "Values of this row as the log has them; this step computes no gradients of inner operations. "
     "`.grad` of a weight is what earlier steps left there."
 )
-_ROWS = (
-    "A row is a step that the log has; row 0 has the values before the first step. "
-    "The number of a step in the program is not that of its row. Choose a step to go to its rows."
-)
-MOST_SUMS = 8
-"""The most updates of a step that are written as arithmetic."""
+_ROWS = f"{IN_WORDS} The number of a step in the program is not that of its row. Choose a step to go to its rows."
+
 
 _SAME, _CHANGED, _UNKNOWN = 0, 1, 2
 
