@@ -15,7 +15,10 @@ import torch
 
 import runner
 from runner.report.run.sections import report_of_run
+from runner.sweep.record.reading import open_sweep
+from tests.cli.commands import steprun
 from tests.report.runs import LINEAR, change, data_of, record
+from tests.report.sweeps import record_sweep
 
 CLASSIFIER = """\
 seed: 3
@@ -201,7 +204,20 @@ def test_a_failure_that_is_no_number_says_nothing_of_numbers(linear: Path, tmp_p
     found = story(run)
     assert "origin" not in found
     assert found["last row"] == "row 3: f 13986"
-    assert found["go on"] == "steprun resume runs/linear/stopped begins at row 0"
+    assert found["go on"] == f"steprun resume {tmp_path.name}/linear/stopped begins at row 0"
+
+
+@pytest.mark.slow
+def test_a_point_that_failed_names_the_commands_of_its_sweep(tmp_path: Path) -> None:
+    sweep = record_sweep(tmp_path)
+    path = open_sweep(sweep).run(8).path
+    found = story(path)
+    named = "/".join(sweep.parts[-3:])
+    assert found["run it again"] == f"steprun run '{named}#8'"
+    assert found["go on"] == f"steprun resume {named} --retry failed runs the points that failed"
+    again = steprun("run", f"{sweep}#8", "--quiet", cwd=tmp_path)
+    assert again.code == 1
+    assert "`loss` is inf" in again.err
 
 
 def test_a_number_that_stops_being_finite_shows_both_values(failed: tuple[Path, Path]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from runner.config.files.run_paths import CONFIG_FILE
+from runner.config.files.run_paths import CONFIG_FILE, SWEEP_MANIFEST, is_run
 from runner.config.files.safe_files import Folder
 from runner.language.graph.computation import extract
 from runner.report.listing import CONFIG_BYTES, PREFIX, line_link
@@ -182,11 +183,20 @@ def _weights(subject: Subject) -> str:
 
 
 def _commands(subject: Subject) -> Iterator[tuple[str, Markup]]:
+    path = subject.run.path
+    sweep = path.parent.parent
+    if is_run(sweep, SWEEP_MANIFEST):
+        yield "run it again", coded(f"`steprun run '{_named(sweep)}#{path.name}'`")
+        yield "go on", coded(f"`steprun resume {_named(sweep)} --retry failed` runs the points that failed")
+        return
     command = subject.run.manifest.get("command") or []
     if command:
         yield "run it again", coded(f"`{shlex.join(command[:1000])}`")
-    resume = f"`steprun resume runs/{subject.run.path.parent.name}/{subject.run.path.name}`"
     start = "begins at row 0" if _checkpoint(subject) is None else "goes on from the newest checkpoint"
-    broken = _broken(subject)
-    again = "; the same numbers come again, so it ends in the same place" if broken else ""
-    yield "go on", coded(f"{resume} {start}{again}")
+    again = "; the same numbers come again, so it ends in the same place" if _broken(subject) else ""
+    yield "go on", coded(f"`steprun resume {_named(path)}` {start}{again}")
+
+
+def _named(path: Path) -> str:
+    """A run or a sweep by the last parts of its path: `runs/NAME/STAMP`."""
+    return "/".join(path.parts[-3:])
