@@ -33,9 +33,7 @@ _LONGEST = 60
 """The most characters of an operation that a report quotes."""
 
 _OF_VALUES: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("log", "log2", "log10", "log1p", "log_"), "keep its argument above 0, as with `clamp(min=1e-6)`"
-    ),
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "log_"), "keep its argument above 0, as with `clamp(min=1e-6)`"),
     **dict.fromkeys(("sqrt", "rsqrt"), "keep its argument above 0, as with `clamp(min=0)`"),
     **dict.fromkeys(("exp", "exp2", "expm1", "cosh", "sinh"), "keep its argument small: `logsumexp`, `softmax`"),
     **dict.fromkeys(("truediv", "div", "divide", "true_divide", "reciprocal"), "keep the divisor away from 0"),

@@ -26,8 +26,8 @@ def number(value: Any) -> str:
     return str(value) if math.isnan(value) or math.isinf(value) else f"{value:.6g}"
 
 
-def written(value: Tensor) -> str:
-    """A small tensor as its elements, a larger one as its norm, its range and how many elements are 0."""
+def written(value: Tensor, zeros: bool = True) -> str:
+    """A small tensor as its elements, a larger one as its norm, its range and, if asked, its count of zeros."""
     value = value.detach()
     if value.numel() <= MOST_WRITTEN:
         return nested(value.tolist())
@@ -38,8 +38,8 @@ def written(value: Tensor) -> str:
         said = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
         return f"{said} of {real.numel():,} elements{_others(real)}"
     norm = float(torch.linalg.vector_norm(real))
-    zeros = int((real == 0).sum())
-    some = f", {counted(zeros, 'zero')}" if zeros else ""
+    count = int((real == 0).sum()) if zeros else 0
+    some = f", {counted(count, 'zero')}" if count else ""
     return f"norm {norm:.4g}, {_range(real)}{some}"
 
 

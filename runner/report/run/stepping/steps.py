@@ -264,7 +264,7 @@ def _computed(usual: Sequence[str], flow: Texts) -> list[list[str | None]]:
 
 def _texts(usual: str, value: Any, gradient: Tensor | None) -> list[str | None]:
     """The value and the gradient of a node, and its shape in this row if that is not the usual one."""
-    slope = None if gradient is None else written(gradient)
+    slope = None if gradient is None else written(gradient, zeros=False)
     if not isinstance(value, Tensor):
         return [number(value) if isinstance(value, (bool, int, float, complex)) else None, slope]
     shape = _shape(value)
