@@ -24,7 +24,7 @@ constants: {x: {shape: [5, 8], init: normal}}
 expression: |
   h = tanh(x @ w + b)
   loss = (h * s).square().mean() + 0.01
-metrics: {size: linalg.norm(w)}
+metrics: {size: linalg.norm(w), a_metric_with_a_rather_long_name: linalg.norm(b)}
 optimizer: {adam: {lr: 0.01}}
 steps: [{repeat: {times: 100, steps: [train]}}]
 """
