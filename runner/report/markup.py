@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
@@ -12,6 +13,8 @@ Markup = NewType("Markup", str)
 """HTML that is safe to put into a page."""
 
 NOTHING = Markup("")
+
+_BACKTICKS = re.compile(r"`([^`]*)`")
 
 LONGEST = 10_000
 """The most characters of one text on a page; a config has more."""
@@ -37,19 +40,25 @@ def tag(name: str, *content: Markup | str, **attributes: str | None) -> Markup:
     return Markup(f"<{name}{written}>{''.join(content)}</{name}>")
 
 
+def coded(value: object) -> Markup:
+    """Text in which what stands between backticks is code."""
+    parts = _BACKTICKS.split(str(value))
+    return joined(tag("code", text(part)) if place % 2 else text(part) for place, part in enumerate(parts))
+
+
 def joined(parts: Iterable[Markup]) -> Markup:
     return Markup("".join(parts))
 
 
 def paragraph(value: object, class_: str | None = None) -> Markup:
-    return tag("p", text(value), class_=class_)
+    return tag("p", coded(value), class_=class_)
 
 
 def alert(message: object, hint: str | None = None) -> Markup:
     """What is wrong, and what to do about it."""
-    said = [tag("strong", text(message))]
+    said = [tag("strong", coded(message))]
     if hint:
-        said.append(tag("span", text(f" {hint}")))
+        said.append(tag("span", coded(f" {hint}")))
     return tag("p", *said, class_="alert", role="alert")
 
 
@@ -61,6 +70,12 @@ def block(value: object, label: str, longest: int = LONGEST) -> Markup:
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
     """A list of names, each with a value."""
     return tag("dl", joined(tag("div", tag("dt", text(name)), tag("dd", text(value))) for name, value in pairs))
+
+
+def story(pairs: Iterable[tuple[str, Markup]]) -> Markup:
+    """A list of names, each with markup, one below the other."""
+    rows = (tag("div", tag("dt", text(name)), tag("dd", value)) for name, value in pairs)
+    return tag("dl", joined(rows), class_="story")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> Markup:

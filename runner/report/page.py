@@ -154,6 +154,12 @@ def _asset(name: str) -> str:
     return files("runner.report").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
 
 
+def _without_comments(script: str) -> str:
+    """A script without lines of comments and without indentation, so that pages are smaller."""
+    lines = (line.strip() for line in script.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
 def _script() -> str:
-    parts = "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
+    parts = "\n".join(_without_comments(_asset(f"{name}.js")) for name in SCRIPTS)
     return f'(() => {{\n"use strict";\n{parts}}})();\n'

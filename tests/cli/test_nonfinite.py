@@ -23,7 +23,7 @@ REDUCED = """\
 spring.yaml:3:7  expression
     3 |   h = log(x)
       |       ^^^^^^ `h` is nan at [1], from `log(x)`: 1 nan of 2 elements (row 3, repeat[3].train)
-      = keep what it is given above 0, as with `clamp(min=1e-6)`
+      = keep its argument above 0, as with `clamp(min=1e-6)`
 """
 
 

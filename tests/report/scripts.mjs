@@ -6,10 +6,10 @@ import { join } from "node:path";
 import vm from "node:vm";
 
 const [, , folder] = process.argv;
-const names = ["data", "elements", "colours", "chart", "run/curves", "run/layout", "run/pictures", "sweep/points"];
+const names = ["data", "elements", "colours", "chart", "run/curves", "run/layout", "run/graph", "run/pictures", "sweep/points"];
 const text = names.map((name) => readFileSync(join(folder, `${name}.js`), "utf8")).join("\n");
 const exported =
-  "({ bytesOf, revived, short, between, CIVIDIS, union, aligned, powers, room, smoothed, layers, placed, pictureColours, scaleOf })";
+  "({ bytesOf, revived, short, between, CIVIDIS, union, aligned, powers, room, smoothed, placeOf, readingOf, brokenRows, brief, signed, layers, placed, pictureColours, scaleOf })";
 const context = vm.createContext({ atob, console });
 const it = vm.runInContext(`"use strict";\n${text}\n${exported}`, context);
 const plain = (value) => JSON.parse(JSON.stringify(Array.from(value, (item) => item ?? null)));
@@ -63,12 +63,39 @@ assert.ok(Math.abs(it.smoothed(values, 0.5)[3] - mean) < 1e-12);
 assert.ok(Number.isNaN(it.smoothed(values, 0.5)[1]));
 assert.equal(it.smoothed(values, 0), values);
 
+// the number of a curve in a row: none where it has none, never that of another row in silence
+assert.deepEqual([0, 1, 2, 5].map((row) => it.placeOf(Uint32Array.of(1, 3), row)), [-1, 0, 0, 1]);
+const curve = { rows: Uint32Array.of(1, 3), values: [14000, NaN], thinned: false };
+assert.deepEqual([0, 1, 2, 3].map((row) => it.readingOf(curve, row, 0)), ["–", "14000", "– (row 1: 14000)", "NaN"]);
+assert.equal(it.readingOf({ ...curve, thinned: true }, 2, 0), "14000 in row 1");
+assert.equal(it.readingOf({ ...curve, values: [2, 4] }, 3, 0.5), `4, smoothed ${Number((10 / 3).toPrecision(6))}`);
+assert.deepEqual(plain(it.brokenRows([curve, { rows: Uint32Array.of(2, 3), values: [Infinity, 1] }])), [2, 3]);
+
+// values in the boxes of a graph: the range rather than the norm, and what the log has as `.grad` is no ∂
+assert.equal(it.brief("norm 9.697, from 0 to 1, 4 zeros", 23), "0 to 1, 4 zeros");
+assert.equal(it.brief("4 nan of 1,000 elements; the others are from 0 to 1", 23), "4 nan of 1,000");
+assert.deepEqual(["[10]", ".grad [10]"].map(it.signed), ["∂ [10]", ".grad [10]"]);
+
 // the layout of a graph: each node right of what it comes from, and no two in one place
 const nodes = [[], [], [0, 1], [2], [0], [3, 4], []].map((from) => ({ from }));
 const { boxes, width, height } = it.placed(nodes, { width: 10, height: 4, across: 3, down: 2 });
 nodes.forEach((node, place) => node.from.forEach((source) => assert.ok(boxes[source].x + 10 <= boxes[place].x)));
 assert.equal(new Set(boxes.map(({ x, y }) => `${x} ${y}`)).size, nodes.length);
 for (const box of boxes) assert.ok(box.x >= 0 && box.y >= 0 && box.x + 10 <= width && box.y + 4 <= height);
+
+// no edge runs behind a box: it begins and ends at its boxes, and between them passes no other
+const skips = [[], [0], [1], [2, 0], [3, 1, 0], []].map((from) => ({ from }));
+const drawn = it.placed(skips, { width: 10, height: 4, across: 3, down: 2, lane: 1 });
+const edges = skips.flatMap((node, place) => node.from.map((source) => [source, place]));
+drawn.ways.forEach((points, at) => {
+  const [from, to] = edges[at].map((place) => drawn.boxes[place]);
+  assert.deepEqual(plain(points[0]), [from.x + 10, from.y + 2]);
+  assert.deepEqual(plain(points.at(-1)), [to.x, to.y + 2]);
+  for (const [x, y] of points.slice(1, -1)) {
+    for (const box of drawn.boxes) assert.ok(x < box.x || x > box.x + 10 || y <= box.y || y >= box.y + 4);
+  }
+});
+assert.ok(drawn.ways.some((points) => points.length > 2));
 const long = Array.from({ length: 120 }, (_, place) => ({ from: place ? [place - 1] : [] }));
 assert.equal(it.layers(long).length, 120);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from runner.record import open_run
 from runner.report.difference.pages import report_of
 from runner.report.difference.recorder import MOST_ROWS, Recorder
 from runner.report.difference.sources import difference_of_runs
+from runner.report.listing import changed_lines
 from runner.report.section import Report
 from tests.cli.commands import steprun
 from tests.report.runs import record
@@ -80,7 +82,8 @@ def test_the_errors_and_the_ulps_are_those_of_numpy(network: Path, tmp_path: Pat
 def test_a_difference_opens_at_its_first_row_step_and_tensor(network: Path, tmp_path: Path) -> None:
     other = record(NETWORK.replace("h.square()", "(1.5 * h.square())"), tmp_path)
     report = report_of_runs(other, network)
-    assert report.opens_at == "first"
+    assert report.opens_at is None
+    assert report.sections[0].name == "first"
     first = section(report, "first")
     data = first.data
     row = data["rows"][data["at"]]
@@ -96,7 +99,107 @@ def test_a_difference_opens_at_its_first_row_step_and_tensor(network: Path, tmp_
     ratio = float(shown["found"]) / float(shown["expected"])
     assert math.isclose(ratio, 1.5, rel_tol=1e-5)
     assert shown["error"] == "0.5"
-    assert "<li>the weights match and `loss` differs: look at its expression</li>" in first.text
+    assert re.findall(r"<li>(.*?)</li>", first.text)[:2] == [
+        "the configs differ in <code>expression</code>, which can explain this",
+        "the weights match and <code>loss</code> differs: look at its expression",
+    ]
+
+
+BOTH = """\
+parameters: {w: {shape: [4, 6], init: normal}}
+data: {train: {file: x.csv, columns: {x: [a, b, c, d]}, dtype: {x: float32}, batch_size: 4}}
+constants: {c: 2.0}
+expression: loss = SQUARE
+metrics: {rows: "1.0 * x.shape[0]"}
+optimizer: {sgd: {lr: 0.1DECAY}}
+steps: [{for_each: {data: train, epochs: 4, steps: [train, {evaluate: train, every: 2}]}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def two_changes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two runs: a square that is written in another way, and a weight decay that came with it."""
+    folder = tmp_path_factory.mktemp("two-changes")
+    numbers = numpy.random.default_rng(5).normal(size=(8, 4))
+    (folder / "x.csv").write_text("\n".join(["a,b,c,d", *(",".join(map(str, row)) for row in numbers)]))
+    written = [("(x @ w).square().mean()", ""), ("(x @ w).pow(3 - 1).mean() * 1.0000001", ", weight_decay: 0.001")]
+    runs = []
+    for place, (square, decay) in enumerate(written):
+        text = BOTH.replace("SQUARE", square).replace("DECAY", decay).replace("x.csv", str(folder / "x.csv"))
+        runs.append(record(text, folder / str(place), allowed=[folder]))
+    return runs[0], runs[1]
+
+
+def test_the_top_says_what_changed_how_far_it_goes_and_where_it_ends(two_changes: tuple[Path, Path]) -> None:
+    before, after = two_changes
+    report = report_of_runs(after, before)
+    pairs = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", report.head)
+    found = [(name, html.unescape(re.sub(r"<.*?>", "", value))) for name, value in pairs]
+    changed = "(x @ w).square().mean()", "(x @ w).pow(3 - 1).mean() * 1.0000001"
+    assert found[:2] == [
+        ("config", f"expression: loss = {changed[0]} → loss = {changed[1]}"),
+        ("config", "optimizer.sgd.weight_decay: not set → 0.001"),
+    ]
+    said = dict(found)
+    weights = [open_run(path).tensor("w")[1].double() for path in (before, after)]
+    apart = float((weights[1] - weights[0]).norm() / weights[0].norm())
+    unit = float(numpy.finfo(numpy.float32).eps)
+    assert f"w {apart:.2g} ({float(f'{apart:.3g}') / unit:,.1f} units)" in said["in row 1"]
+    assert said["in row 1"].endswith("; a unit is 1.2e-07, and one rounding is at most half of it")
+    assert said["equal in all rows"].startswith("2 of ")  # the batches, and their size
+    losses = [next(v for v in reversed(open_run(path).values("loss")) if v is not None) for path in two_changes]
+    assert f"loss {float(losses[0]):.6g} → {float(losses[1]):.6g} (row " in said["at the end"]
+    assert re.search(r"rows 4 on both sides \(row \d+\)", said["at the end"])
+    causes = re.findall(r"<li>(.*?)</li>", section(report, "first").text)
+    assert causes[0] == (
+        "the configs differ in <code>expression</code>, <code>optimizer.sgd.weight_decay</code>: "
+        "each of these can explain it"
+    )
+
+
+def test_a_row_says_which_tensors_are_equal_and_which_it_does_not_have(two_changes: tuple[Path, Path]) -> None:
+    before, after = two_changes
+    data = section(report_of_runs(after, before), "first").data
+    steps = [row["step"] for row in data["rows"]]
+    tensors = {each["name"]: each for each in data["tensors"]}
+    first, evaluated = steps.index("train"), steps.index("evaluate")
+    assert tensors["train.loss"]["shown"][first] is tensors["train.loss"]["equal"][first] is None  # not in this row
+    assert tensors["loss"]["shown"][evaluated] is tensors["loss"]["equal"][evaluated] is None
+    assert tensors["loss"]["shown"][first] is not None or tensors["loss"]["equal"][first] is not None
+    numbers = [row["row"] for row in data["rows"]]
+    last = {row.step: row.number for row in open_run(before)}
+    assert {last["train"], last["evaluate"]} <= set(numbers)
+
+
+def test_each_side_has_its_own_range_and_the_element_that_is_farthest_apart(two_changes: tuple[Path, Path]) -> None:
+    before, after = two_changes
+    data = section(report_of_runs(after, before), "first").data
+    shown = next(each for each in data["tensors"] if each["name"] == "w")["shown"][-1]
+    row = data["rows"][-1]["row"]
+    sides = [open_run(path).tensor("w")[row].double().numpy() for path in (before, after)]
+    for side, (low, high) in zip(sides, shown["own"], strict=True):
+        assert (float(low), float(high)) == pytest.approx((side.min(), side.max()), rel=1e-5)
+    place = numpy.unravel_index(numpy.abs(sides[1] - sides[0]).argmax(), sides[0].shape)
+    value, _, index = shown["expected"].partition(" at ")
+    assert index == str([int(each) for each in place])
+    assert (float(value), float(shown["found"])) == pytest.approx((sides[0][place], sides[1][place]), rel=1e-6)
+
+
+def test_lines_of_the_configs_that_differ_are_marked(two_changes: tuple[Path, Path]) -> None:
+    before, after = two_changes
+    config = section(report_of_runs(after, before), "config").text
+    marked = re.findall(r'<li id="(\w+)-\d+" class="set"><code>(.*?)</code>', config)
+    assert [side for side, _ in marked] == ["expected"] * 2 + ["found"] * 2
+    assert ["expression" in line or "lr: 0.1" in line for _, line in marked] == [True] * 4
+    assert changed_lines("a\nb\nc", "a\nc") == {2}
+    assert changed_lines("a", "a") == changed_lines("a\n" * 2000, "b") == frozenset()
+
+
+def test_a_page_names_the_command_that_prints_the_difference(two_changes: tuple[Path, Path]) -> None:
+    before, after = two_changes
+    report = report_of_runs(after, before)
+    assert f"As <code>steprun diff {before} {after}</code> prints it" in section(report, "first").text
+    assert "Tensors that differ in any bit" in section(report, "tensors").text
 
 
 def test_names_lead_to_the_lines_that_write_them(network: Path, tmp_path: Path) -> None:
@@ -211,7 +314,11 @@ def test_many_rows_are_kept_in_bounded_memory(tmp_path: Path) -> None:
     assert numbers == sorted(numbers)
     assert numbers[0] == 1
     assert numbers[-1] >= 290
-    assert f"rows that differ, {len(numbers)} are shown one by one." in report.head
+    assert f"rows that differ, {len(numbers)} are shown one by one: " in report.head
+    curve = section(report, "errors").data["curves"][0]
+    worst = max(curve["values"])
+    shown = next(each for each in data["tensors"] if each["name"] == curve["name"])["shown"]
+    assert f"{worst:.3g}" in {each["error"] for each in shown if each is not None}
 
 
 PLACES = """\

@@ -219,11 +219,13 @@ def test_a_log_of_more_rows_than_are_read_says_so(long: Path, monkeypatch: pytes
 
 def test_a_damaged_run_that_failed_shows_its_failure_and_opens_at_its_top(long: Path) -> None:
     change(long, status="failed", failure={"error": "RunError", "problems": [{"message": "`v` (row 59, train)"}]})
-    assert report_of_run(long).opens_at == "steps"
+    before = report_of_run(long)
+    assert before.sections[0].name == "steps"
+    assert before.shared["at"] == len(before.shared["rows"]) - 1
     flip_value(long, 35)
     report = report_of_run(long)
-    assert report.opens_at is None
-    assert "`v` (row 59, train)" in report.head
+    assert report.shared["at"] == 0
+    assert "<code>v</code> (row 59, train)" in report.head
     assert "row 59" not in str([section.text for section in report.sections])
 
 
@@ -276,7 +278,7 @@ def test_nan_everywhere_is_a_page_that_says_so(run: Path) -> None:
     rewrite(run, columns, lambda column, rows: [float("nan")] * rows, 300)
     found = text_of(run)
     assert "f is not finite in 300 rows, first in row 0." in found
-    assert "`f` is not finite here for the first time" in found
+    assert "row 0: <code>f</code> is not finite here for the first time" in found
 
 
 def test_many_columns_are_counted_and_not_shown(run: Path) -> None:
@@ -309,7 +311,7 @@ def test_a_failure_that_names_no_row_opens_at_the_last_one(run: Path) -> None:
         run, status="failed", failure={"error": "RunError", "problems": [{"message": "no space left", "hint": None}]}
     )
     report = report_of_run(run)
-    assert report.opens_at == "steps"
+    assert report.sections[0].name == "steps"
     assert report.shared["at"] == 3
     change(run, failure={"error": "RunError", "problems": [{"message": "`x2` is bad (row 1, 1.backward)", "hint": 3}]})
     report = report_of_run(run)
@@ -338,4 +340,4 @@ def test_a_log_of_statistics_has_norms_and_bands_and_says_what_it_lacks(tmp_path
     read = runner.open_run(run)
     largest = read.tensor("w.max").float().numpy()
     numpy.testing.assert_array_equal(bands["w"]["values"].reshape(5, -1)[4], largest)
-    assert "the log has no elements of `w`" in str(sections["steps"].text)
+    assert "the log has no elements of <code>w</code>" in str(sections["steps"].text)

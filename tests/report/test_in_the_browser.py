@@ -24,7 +24,7 @@ constants: {x: {shape: [5, 8], init: normal}}
 expression: |
   h = tanh(x @ w + b)
   loss = (h * s).square().mean() + 0.01
-metrics: {size: linalg.norm(w)}
+metrics: {size: linalg.norm(w), a_metric_with_a_rather_long_name: linalg.norm(b)}
 optimizer: {adam: {lr: 0.01}}
 steps: [{repeat: {times: 100, steps: [train]}}]
 """
@@ -128,12 +128,17 @@ def test_the_chain_rule_is_visible_row_by_row(browser: Any, linear: Path) -> Non
             gradients.append([row[2] for row in rows if row[0].endswith(".grad")])
             changes.append({row[0]: row[3] for row in rows if row[3]})
             nodes.append(sorted(filter(None, page.locator("#steps .node .gradient").all_text_contents())))
-        assert programs == ["start: the initial weights", "backward f", "step with optimizer", "backward f"]
+        assert programs == [
+            "start: the initial weights row 0",
+            "backward f row 1",
+            "step with optimizer (sgd) row 2",
+            "backward f row 3",
+        ]
         assert gradients == [["none"] * 3, ["[10]", "[20]", "[30]"], ["[10]", "[20]", "[30]"], ["[20]", "[40]", "[60]"]]
         came = dict.fromkeys(("x1.grad", "x2.grad", "x3.grad"), "new")
         assert changes == [
             {},
-            {**came, "f": "computed"},
+            {**came, "f": "new"},
             {"x1": "-0.0999985", "x2": "-0.199997", "x3": "-0.299988"},
             {"x1.grad": "+10", "x2.grad": "+20", "x3.grad": "+30", "f": "-14"},
         ]
@@ -153,20 +158,18 @@ def test_a_finished_run_opens_at_its_curves_and_a_failed_one_where_it_went_wrong
     failed = runner.open_run(run)
     with opened(browser, write_page(run, tmp_path / "failed.html")) as found:
         page = found.page
-        assert abs(page.locator("#steps-title").bounding_box()["y"]) < 200
+        assert page.evaluate("scrollY") == 0
+        for seen in ("header .alert", "header .story", "#steps-title"):
+            assert page.locator(seen).first.bounding_box()["y"] < 900
         last = max(row.number for row in failed)
+        alert = page.text_content("header .alert")
+        assert f"(row {last}, " in alert
         assert page.text_content("#steps output").startswith(f"row {last}: ")
         assert "backward" in page.text_content("#steps [aria-current]")
-        alert = page.text_content(".alert")
-        assert f"(row {last}, " in alert
         assert page.text_content("#steps tr.marked th") in alert
-        assert page.text_content("#steps .alert") == page.text_content("header .alert strong")
-        for seen in ("#steps .alert", "nav"):
-            assert 0 <= page.locator(seen).bounding_box()["y"] < 200
-        marked, around = (page.locator(each).bounding_box() for each in ("#steps .node.marked", "#steps .scroll"))
-        assert around["x"] <= marked["x"]
-        assert marked["x"] + marked["width"] <= around["x"] + around["width"]
-        assert page.text_content("#steps .node.marked .label").split(" = ")[0] in alert
+        origin, around = (page.locator(each).bounding_box() for each in ("#steps .node.origin", "#steps .scroll"))
+        assert around["x"] <= origin["x"]
+        assert origin["x"] + origin["width"] <= around["x"] + around["width"]
         found.draw_all()
         assert page.locator("#tensors select option:checked").text_content() in alert
 
@@ -224,17 +227,18 @@ def test_every_control_works(browser: Any, network: Path) -> None:
         )
         page.locator("#curves .chart").focus()
         page.keyboard.press("Home")
-        assert page.text_content("#curves .where") == "row 1"
+        assert page.text_content("#curves .where") == "row 1: repeat[1].train, iteration 1 of 100"
         page.keyboard.press("ArrowRight")
         assert page.text_content("#curves .where") == "row 2"
         page.keyboard.press("End")
-        assert page.text_content("#curves .where") == "row 100"
+        assert page.text_content("#curves .where") == "row 100: repeat[100].train, iteration 100 of 100"
         said = "#steps .stepper output"
-        assert page.text_content(said) == "row 100: repeat[100].train, iteration 100"
+        last = "row 100: repeat[100].train, iteration 100 of 100"
+        assert page.text_content(said) == last
         page.locator("#steps").get_by_role("button", name="Row before").click()
-        assert page.text_content(said) != "row 100: repeat[100].train, iteration 100"
+        assert page.text_content(said) != last
         page.locator("#tensors").get_by_role("button", name="Next row").click()
-        assert page.text_content(said) == "row 100: repeat[100].train, iteration 100"
+        assert page.text_content(said) == last
         page.locator("#steps input[type=range]").focus()
         changes("tensors", lambda: page.keyboard.press("Home"))
         assert page.text_content(said) == "row 0: start"
@@ -249,7 +253,7 @@ def test_every_control_works(browser: Any, network: Path) -> None:
         changes("distributions", lambda: page.locator("#distributions select").select_option(index=2))
         page.locator("#distributions .chart").focus()
         page.keyboard.press("End")
-        assert re.match(r"row \d+: least .*, median .*, largest ", page.text_content("#distributions output"))
+        assert re.match(r"\S+, row \d+: least .*, median .*, largest ", page.text_content("#distributions output"))
         changes("tensors", lambda: page.locator("#tensors select").select_option(label="b"))
         page.locator("#steps summary").first.click()
         assert page.locator("#steps details table tbody tr").first.is_visible()
@@ -273,11 +277,64 @@ def test_a_drag_zooms_and_a_double_click_shows_all(browser: Any, network: Path) 
         assert page.evaluate("document.querySelector('#curves canvas').toDataURL()") == before
 
 
+@pytest.mark.slow
+def test_numbers_are_those_of_their_row_and_every_view_follows_it(browser: Any, linear: Path) -> None:
+    with opened(browser, linear) as found:
+        found.draw_all()
+        page = found.page
+        said, where, reading = "#steps .stepper output", "#curves .where", "#curves .keys output"
+        assert page.text_content(said) == "row 0: start"
+        assert page.text_content(reading) == "–"
+        page.locator("#steps .program button", has_text="step with optimizer").click()
+        assert page.text_content(said) == page.text_content(where) == "row 2: 3.step"
+        assert page.text_content(reading) == "– (row 1: 14000)"
+        assert page.text_content("#norms output") == "x1.grad, row 2: 10"
+        assert page.text_content("#steps .sums p").endswith("= 100 − 0.01 × 10 = 99.9, as stored 99.9000015")
+        forward = page.locator("#steps").get_by_role("button", name="Next row")
+        for _ in range(2):
+            forward.press("Enter")
+            assert page.text_content(said) == "row 3: 5.backward"
+            assert forward.evaluate("element => element === document.activeElement")
+        page.get_by_label("Smoothing").evaluate(
+            "slider => { slider.value = 0.5; slider.dispatchEvent(new Event('input')); }"
+        )
+        mean = (0.25 * 14000 + 0.5 * 13986) / 0.75  # the weights of the two values
+        assert page.text_content(reading) == f"13986, smoothed {mean:.6g}"
+        over = page.locator("#curves .u-over")
+        over.scroll_into_view_if_needed()
+        over.click(position={"x": 3, "y": 40})
+        assert page.text_content(said) == "row 1: 1.backward"
+        box = page.locator("#norms canvas").bounding_box()
+        page.mouse.click(box["x"] + box["width"] - 3, box["y"] + 3)
+        assert page.text_content(said) == "row 3: 5.backward"
+        page.locator("#steps .node", has_text="constant").click()
+        assert page.text_content("#steps output.where") == "constant, (1,) float32; value [30]; gradient none"
+
+
+@pytest.mark.slow
+def test_a_value_that_is_not_finite_is_no_other_one_and_a_zoom_shows_its_rows(browser: Any, tmp_path: Path) -> None:
+    run = record(FAILING, tmp_path, fails=True)
+    last = max(row.number for row in runner.open_run(run))
+    with opened(browser, write_page(run, tmp_path / "failed.html")) as found:
+        found.draw_all()
+        page = found.page
+        assert page.text_content("#curves .where").startswith(f"row {last}: ")
+        assert page.text_content("#curves .keys output") in ("Infinity", "NaN")
+        assert page.locator("#steps td.broken").first.is_visible()
+        page.get_by_label("To row").fill(str(last - 5))
+        page.get_by_label("To row").press("Enter")
+        page.wait_for_timeout(50)
+        assert int(re.match(r"row (\d+)", page.text_content("#curves .where"))[1]) <= last - 5
+        page.locator("#distributions select").select_option(index=1)
+        name = page.locator("#distributions select option:checked").text_content().split()[0]
+        assert page.text_content("#distributions output").startswith(f"{name}, row ")
+
+
 def evil_sections(number: int, evil: str) -> tuple[Section, ...]:
     """Sections with a text in every place that text of a config or a file can have."""
     rows = numpy.arange(3, dtype=numpy.uint32)
     values = numpy.asarray([1, 2, 4], dtype=numpy.float32)
-    curve = {"name": evil, "rows": rows, "values": values, "visible": True, "last": evil}
+    curve = {"name": evil, "rows": rows, "values": values, "visible": True, "range": evil}
     node = {"label": evil, "kind": "operation", "name": evil, "shape": evil, "from": []}
     graph = {"objective": evil, "nodes": [node], "left": 0, "flows": [[[evil, evil]]] * 3, "states": [evil] * 3}
     tensor = {"name": evil, "role": evil, "kind": evil, "values": [evil] * 3, "changed": [1] * 3, "by": [evil] * 3}
@@ -286,8 +343,9 @@ def evil_sections(number: int, evil: str) -> tuple[Section, ...]:
     cells = numpy.asarray([0, 1, 255], dtype=numpy.uint8)
     size = {"height": 1, "width": 3, "whole": True}
     picture = {"name": evil, "kind": evil, **size, "at": [0, None, None], "ranges": [[evil, evil]], "cells": cells}
-    program = [{"text": evil, "depth": 0}]
-    steps = {"program": program, "lines": [0] * 3, "tensors": [tensor], "graphs": [graph]}
+    program = [{"text": evil, "depth": 0, "verdict": evil}]
+    notes = {"note": evil, "sums": [[evil]] * 3}
+    steps = {"program": program, "lines": [0] * 3, "tensors": [tensor], "graphs": [graph], **notes}
     said = [paragraph(evil), facts([(evil, evil)]), table([evil], [[evil]], evil)]
     return (
         Section(f"curves{number}", evil, said[0], "curves", {"curves": [curve], "log": False}),
@@ -315,7 +373,7 @@ def test_text_is_never_obeyed(browser: Any, tmp_path: Path) -> None:
         assert read("document.querySelectorAll('meta').length") == 5
         assert read("document.querySelectorAll('.view:empty').length") == 0
         shown = [evil.translate(dict.fromkeys((0, 0x202E, 0x2028, 0x2029), "\ufffd")) for evil in INJECTIONS]
-        assert found.page.locator(".program li").all_text_contents() == shown
+        assert found.page.locator(".program .what").all_text_contents() == [each.replace("`", "") for each in shown]
         assert found.page.locator("dt").all_text_contents() == shown
         assert read("document.title") == " ".join(shown)
 
@@ -343,7 +401,7 @@ steps: {{epochs: 3}}
         found.draw_all()
         assert found.page.locator("script").count() == 4
         assert f"</pre>{evil}" in found.page.text_content("header")
-        assert found.page.text_content("#config pre >> nth=1").count(evil) == 3  # the cell is a class
+        assert found.page.text_content("#config .listing").count(evil) == 3  # the cell is a class
 
 
 @pytest.mark.slow

@@ -246,9 +246,10 @@ steps: [{repeat: {times: 9, steps: [zero_grad, backward, step]}}]
 """
 
 
-def test_a_failed_run_opens_at_the_row_and_the_tensor_that_went_wrong(tmp_path: Path) -> None:
+def test_a_failed_run_opens_at_its_top_with_the_row_and_the_tensor_that_went_wrong_first(tmp_path: Path) -> None:
     report = report_of_run(record(FAULTY, tmp_path, fails=True))
-    assert report.opens_at == "steps"
+    assert report.opens_at is None
+    assert [section.name for section in report.sections][:2] == ["steps", "curves"]
     at = report.shared["rows"][report.shared["at"]]
     assert at["step"] == "backward"
     assert report.shared["name"] in ("loss", "w.grad")

@@ -76,7 +76,7 @@ def test_a_stretch_keeps_its_largest_value_and_a_gap_before_it() -> None:
     assert {4_000, 4_001, 4_002} <= set(decimated(values, 100).tolist())
 
 
-def test_a_curve_knows_its_extremes_its_gaps_and_the_change_since_the_last_value(
+def test_a_curve_knows_its_extremes_its_gaps_and_the_value_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "PART_ROWS", 2)
@@ -89,7 +89,7 @@ def test_a_curve_knows_its_extremes_its_gaps_and_the_change_since_the_last_value
     assert (curve.count, curve.nonfinite) == (6, 2)
     assert (curve.least, curve.most, curve.broken) == (3, 4, 2)
     chosen = numpy.array([0, 1, 2, 4, 7])
-    assert repr(found.changes(chosen)) == repr({"v": {1: None, 2: numpy.nan, 4: 9.0, 7: -numpy.inf}})
+    assert repr(found.before(chosen)) == repr({"v": {1: None, 2: 5.0, 4: -2.0, 7: numpy.inf}})
     assert repr(found.at(chosen)) == repr({"v": {1: 5.0, 2: numpy.nan, 4: 7.0, 7: 3.0}})
 
 
@@ -225,10 +225,10 @@ def test_columns_past_the_limits_are_counted() -> None:
     assert shown.left_out == (
         "42 columns are numbers; the first 40 are shown",
         "65 columns are tensors; the first 64 are shown",
-        "not shown, because the log kept a digest only: d.digest",
-        "not shown, because the shape varies from row to row: any",
-        "not shown, because they have no elements: none",
-        "not shown, because they have more than 16,777,216 elements: huge",
+        "without curve, picture and distribution, because the log kept a digest only: d.digest",
+        "without curve, picture and distribution, because the shape varies from row to row: any",
+        "without curve, picture and distribution, because they have no elements: none",
+        "without curve, picture and distribution, because they have more than 16,777,216 elements: huge",
     )
 
 

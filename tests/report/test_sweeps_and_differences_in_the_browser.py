@@ -195,24 +195,31 @@ def test_text_of_a_sweep_is_never_obeyed_and_strange_values_are_drawn(browser: A
 def test_a_difference_opens_where_it_begins_and_leads_to_the_config(browser: Any, difference: Path) -> None:
     with opened(browser, difference) as found:
         page = found.page
-        assert abs(page.locator("#first-title").bounding_box()["y"]) < 200
+        assert page.evaluate("scrollY") == 0
+        assert page.locator("header .alert").bounding_box()["y"] < 300
         found.draw_all()
         said = "#first .stepper output"
         assert page.text_content(said) == "row 1: repeat[1].train, iteration 1"
-        assert page.text_content("#first tr.marked th") == page.text_content("#first select option:checked")
+        assert page.text_content("#first tr.marked th button") == page.text_content("#first select option:checked")
         assert page.locator("#first .pictures canvas").count() == 3
         before = picture(page, "#first .pictures canvas")
         page.locator("#first").get_by_role("button", name="Next row").click()
         assert page.text_content(said).startswith("row 2: ")
         assert picture(page, "#first .pictures canvas") != before
         page.locator("#first select").select_option(label="h")
-        assert page.text_content("#first tr.marked th") == "h"
+        assert page.text_content("#first tr.marked th button") == "h"
         page.locator("#first tr.marked a").click()
         target = page.evaluate("document.querySelector(':target').textContent")
         assert target == "  h = tanh(x @ w + b)"
         assert page.locator(":target").bounding_box()["y"] < 900
         page.locator("#first p a").first.click()
         assert "repeat" in page.evaluate("document.querySelector(':target').textContent")
+        page.locator("#first th button", has_text="loss").click()
+        assert page.text_content("#first .pictures") == "loss has no picture: choose another tensor."
+        page.locator("#errors .chart").focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("Enter")
+        assert page.text_content(said) == "row 1: repeat[1].train, iteration 1"
         before = picture(page, "#errors canvas")
         page.locator("#errors").get_by_label("Logarithmic").click()
         page.wait_for_timeout(30)

@@ -13,7 +13,7 @@ from runner.compare.rows.results import Verdict
 from runner.compare.rows.together import compare_together
 from runner.compare.rows.verdict import Observe, align, compare
 from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, dotted, plain
-from runner.errors import Mark, Problem, UsageError
+from runner.errors import Mark, Problem, UsageError, listing
 from runner.record import Run
 from runner.text import Shown, Table
 
@@ -25,6 +25,13 @@ ENVIRONMENT = (
     "environment.cpu_capability", "environment.threads", "git.commit", "git.dirty", "process.host",
 )  # fmt: skip
 """The fields of two manifests that are compared."""
+
+
+WITHOUT_NUMBERS = frozenset({"name", "description", "log", "snapshot", "sweep", "health", "on_nonfinite"})
+"""The keys of a config that change no number of a row."""
+
+MOST_CHANGED = 6
+"""The most keys that one cause names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,15 @@ class RunDifference(Shown):
     verdict: Verdict
     draws: tuple[str, ...]  # which of `BATCH` and `RANDOM` may differ
     every: int  # iterations from one row to the next
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The changes of the config that can explain a difference, as a cause; empty if nothing differs."""
+        keys = [f"`{each.key}`" for each in self.config if each.key.partition(".")[0] not in WITHOUT_NUMBERS]
+        if not keys or self.verdict.first_difference is None:
+            return ()
+        can = ", which can explain this" if len(keys) == 1 else ": each of these can explain it"
+        return (f"the configs differ in {listing(keys, MOST_CHANGED)}{can}",)
 
     def _tables(self) -> Iterator[Table]:
         yield from self.verdict._tables()

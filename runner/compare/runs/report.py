@@ -33,8 +33,8 @@ def runs_page(difference: RunDifference, found: Run, expected: Run, *, width: in
 
 
 def _seen(difference: RunDifference) -> dict[str, Any]:
-    """Facts about the steps that rows do not show."""
-    return {"draws": difference.draws, "every": difference.every}
+    """What rows do not show: facts about the steps, and the changes of the config."""
+    return {"draws": difference.draws, "every": difference.every, "first": difference.changed}
 
 
 def _run(run: Run) -> str:

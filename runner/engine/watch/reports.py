@@ -33,18 +33,16 @@ _LONGEST = 60
 """The most characters of an operation that a report quotes."""
 
 _OF_VALUES: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("log", "log2", "log10", "log1p", "log_"), "keep what it is given above 0, as with `clamp(min=1e-6)`"
-    ),
-    **dict.fromkeys(("sqrt", "rsqrt"), "keep what it is given above 0, as with `clamp(min=0)`"),
-    **dict.fromkeys(("exp", "exp2", "expm1", "cosh", "sinh"), "keep what it is given small: `logsumexp`, `softmax`"),
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "log_"), "keep its argument above 0, as with `clamp(min=1e-6)`"),
+    **dict.fromkeys(("sqrt", "rsqrt"), "keep its argument above 0, as with `clamp(min=0)`"),
+    **dict.fromkeys(("exp", "exp2", "expm1", "cosh", "sinh"), "keep its argument small: `logsumexp`, `softmax`"),
     **dict.fromkeys(("truediv", "div", "divide", "true_divide", "reciprocal"), "keep the divisor away from 0"),
     "softmax": "leave in each slice something that is not -inf",
 }
 _OF_DERIVATIVES: Mapping[str, str] = {
     **dict.fromkeys(
         ("sqrt", "rsqrt", "pow", "power", "log"),
-        "its derivative is infinite at 0: add a small number to what it is given",
+        "its derivative is infinite at 0: add a small number to its argument",
     ),
 }
 
@@ -199,7 +197,7 @@ def value_problem(
         message = f"{described(name, tensor, ': the sum of its `over` is 0')} {where(plan, state)}"
         hint = "leave no batch without samples that count, or draw larger ones"
         return plan.config.document.problem(("objectives", origin.node.meta["ratio"], "over"), message, hint)
-    hint = _OF_VALUES.get(_operation(origin), f"lower the learning rate, or make what it is given smaller; {GO_ON}")
+    hint = _OF_VALUES.get(_operation(origin), f"lower the learning rate, or make its argument smaller; {GO_ON}")
     return _placed(plan, state, computation, origin, lambda text: described(name, tensor, f", from {text}"), hint)
 
 

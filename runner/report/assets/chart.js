@@ -48,7 +48,21 @@ function room(labels) {
   return Math.max(64, ...(labels ?? []).map((label) => 7 * label.length + 18));
 }
 
-function makeChart(target, { label, rows, lines, bands, log, height, chosen, hovered, over, range }) {
+// Short bars at the top of a chart, at the rows where a number is not finite.
+function markBroken(chart, rows) {
+  const pen = chart.ctx;
+  pen.save();
+  pen.fillStyle = `rgb(${BROKEN.join(" ")})`;
+  const width = 3 * devicePixelRatio;
+  for (const row of rows) {
+    const x = Math.round(chart.valToPos(row, "x", true));
+    if (x >= chart.bbox.left && x <= chart.bbox.left + chart.bbox.width) pen.fillRect(x - width / 2, chart.bbox.top, width, 4 * width);
+  }
+  pen.restore();
+}
+
+function makeChart(target, options) {
+  const { label, rows, lines, bands, log, height, chosen, hovered, over, range, broken, picked, zoomed } = options;
   const colours = theme();
   const grid = { stroke: colours.line, width: 1 };
   const font = "12px system-ui, sans-serif";
@@ -68,7 +82,7 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
     pen.stroke();
     pen.restore();
   };
-  const options = {
+  const settings = {
     width: Math.max(200, target.clientWidth),
     height,
     legend: { show: false },
@@ -94,20 +108,33 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
       ...lines.map(({ label: name, values: _, ...look }) => ({ label: name, spanGaps: true, ...look })),
     ],
     bands: bands ?? [],
-    hooks: { draw: [...(over ? [over] : []), mark], setCursor: [(chart) => hovered?.(chart.cursor.idx)] },
+    hooks: {
+      draw: [...(over ? [over] : []), (chart) => markBroken(chart, broken ?? []), mark],
+      setCursor: [(chart) => hovered?.(chart.cursor.idx)],
+      setScale: [(chart, scale) => scale === "x" && zoomed?.(chart.scales.x.min, chart.scales.x.max)],
+    },
   };
-  const chart = new uPlot(options, [rows, ...lines.map((line) => line.values)], target);
+  const chart = new uPlot(settings, [rows, ...lines.map((line) => line.values)], target);
+  if (picked) {
+    let before = null;
+    chart.over.addEventListener("click", (event) => {
+      if (event.detail === 1) before = chosen();
+      if (chart.cursor.idx !== null) picked(rows[chart.cursor.idx]);
+    });
+    chart.over.addEventListener("dblclick", () => picked(before)); // it shows all rows, and chooses none
+  }
   target.setAttribute("tabindex", "0");
   target.setAttribute("role", "img");
   target.setAttribute(
     "aria-label",
-    `${label}. Left and right move along the rows; drag to zoom, double-click to see all.`,
+    `${label}. Left and right move along the rows${picked ? ", Enter chooses one" : ""}; drag to zoom, double-click to see all.`,
   );
   return chart;
 }
 
-function keyboard(target, chart) {
+function keyboard(target, chart, picked) {
   target.onkeydown = (event) => {
+    if (event.key === "Enter" && chart()?.cursor.idx !== null) picked?.(chart().data[0][chart().cursor.idx]);
     const move = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -Infinity, End: Infinity }[event.key];
     const now = chart();
     if (move === undefined || !now) return;

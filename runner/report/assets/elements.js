@@ -20,6 +20,11 @@ function draw(name, attributes, ...children) {
   return filled(document.createElementNS(SVG, name), attributes, children);
 }
 
+// Text with code between backticks, as nodes.
+function coded(text) {
+  return text.split(/`([^`]*)`/).map((part, place) => (place % 2 ? make("code", {}, part) : part));
+}
+
 let made = 0;
 
 function named(label, control, attributes) {

@@ -17,12 +17,17 @@ const VIEWS = {
 function start() {
   const { shared, sections, opensAt } = readData(document);
   const page = shared.points ? makePoints(shared.points) : makePage(shared);
+  const pages = new Map(); // of differences, which have rows of their own, by the prefix of their sections
+  for (const { name, view, data } of sections) {
+    if (view === "rowdifference") pages.set(name.replace(/first$/, ""), makePage(data));
+  }
+  const pageOf = (name) => [...pages].find(([prefix]) => name.startsWith(prefix))?.[1] ?? page;
   const waiting = new Map(sections.map((section) => [document.getElementById(section.name), section]));
   const show = (element) => {
     const section = waiting.get(element);
     if (!section) return;
     waiting.delete(element);
-    VIEWS[section.view](element.querySelector(".view"), section.data, page);
+    VIEWS[section.view](element.querySelector(".view"), section.data, pageOf(section.name));
   };
   const near = new IntersectionObserver(
     (entries) => {
@@ -31,6 +36,7 @@ function start() {
     { rootMargin: "600px" },
   );
   for (const element of waiting.keys()) near.observe(element);
+  show(waiting.keys().next().value); // the first one is seen at once
   addEventListener("beforeprint", () => [...waiting.keys()].forEach(show));
   watchTheme();
   const opened = opensAt && document.getElementById(opensAt);

@@ -11,7 +11,8 @@ from runner.compare.rows.report import rounded_up, shown
 from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference
 from runner.report.difference.recorder import Kept
-from runner.report.markup import Markup, block, joined, tag, text, wide_table
+from runner.report.markup import Markup, block, coded, joined, paragraph, tag, text, wide_table
+from runner.report.reading.rows import IN_WORDS
 from runner.report.section import Section
 
 MOST_TENSORS = 64
@@ -34,11 +35,12 @@ def first(difference: Difference) -> Section | None:
     ]
     causes = difference.verdict.get("causes") or []
     if causes:
-        listed = joined(tag("li", text(cause)) for cause in causes)
+        listed = joined(tag("li", coded(cause)) for cause in causes)
         said.append(tag("div", tag("h3", text("Likely causes")), tag("ul", listed)))
-    said.append(_table(tensors, leads))
+    said += [paragraph(IN_WORDS, "note"), _table(tensors, leads)]
     report = block("\n".join(difference.lines), "Report")
-    said.append(tag("details", tag("summary", text("As the command prints it")), report))
+    printed = f"As `{difference.command}` prints it" if difference.command else "As text"
+    said.append(tag("details", tag("summary", coded(printed)), report))
     title = "The first difference"
     rows = difference.observed.rows
     data = rows_data(difference, leads, str(tensors[0]["name"]), int(found["row"])) if rows else {}
@@ -64,7 +66,10 @@ def _table(tensors: Sequence[Mapping[str, Any]], leads: Leads) -> Markup:
     measured = any(tensor.get("uncertainty") for tensor in tensors)
     names = [name for name in _HEAD if measured or name != "uncertainty"]
     rows = (_line(tensor, leads, names[1:]) for tensor in tensors[:MOST_TENSORS])
-    caption = "The tensors of this row that differ, by the element that is farthest apart"
+    caption = (
+        "The tensors of this row that differ: the numbers are those of the element that is farthest apart; "
+        "a tensor passes at any one of the last column's tolerances"
+    )
     return wide_table(names, rows, caption, "Tensors that differ first")
 
 
@@ -119,13 +124,15 @@ def rows_data(difference: Difference, leads: Leads, name: str, first_row: int) -
     """Each row that is shown one by one, with the tensors that differ in it."""
     rows = difference.observed.rows
     at = next((place for place, row in enumerate(rows) if row.number >= first_row), 0)
-    names = list(dict.fromkeys([name, *(each for row in rows for each in row.pairs)]))
+    curves = (curve.name for curve in difference.observed.curves)
+    names = list(dict.fromkeys([name, *curves, *(each for row in rows for each in row.pairs)]))
+    known = {each for row in rows for each in (*row.pairs, *row.equal)}
     return {
         "rows": [{"row": row.number, "step": row.step, "path": row.path, "iteration": _iteration(row)} for row in rows],
         "lines": [leads.step_address(row.path) for row in rows],
         "at": at,
         "name": name,
-        "tensors": [_tensor(each, rows, leads) for each in names if any(each in row.pairs for row in rows)],
+        "tensors": [_tensor(each, rows, leads) for each in names if each in known],
     }
 
 
@@ -153,6 +160,9 @@ def _tensor(name: str, rows: Sequence[Kept], leads: Leads) -> dict[str, Any]:
                 "ulps": pair.ulps,
                 "cells": cells if any(each is not None for each in cells) else None,
                 "ranges": pair.ranges,
+                "own": pair.own,
+                **({"whole": pair.whole} if any(pair.whole) else {}),
             }
         )
-    return {"name": name, "line": leads.address(name), "shown": found}
+    equal = [row.equal.get(name) for row in rows]
+    return {"name": name, "line": leads.address(name), "shown": found, "equal": equal}

@@ -34,3 +34,5 @@ class Difference:
     config: tuple[Keys, ...] = ()
     environment: tuple[Keys, ...] = ()
     prefix: str = ""  # of the names of its sections, if a page has several
+    tolerance: str = ""  # how numbers were compared; empty: bit for bit
+    command: str = ""  # that prints the difference, if one does

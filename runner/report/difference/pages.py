@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference
+from runner.report.difference.recorder import End
 from runner.report.difference.sections import sections_of
-from runner.report.markup import Markup, block, facts, joined, paragraph, tag, text, wide_table
+from runner.report.markup import Markup, block, coded, facts, joined, paragraph, story, tag, text, wide_table
 from runner.report.run.numbers import number
 from runner.report.section import Report, Section
 from runner.text import counted
 
 MOST_DIFFERENCES = 12
 """The most differences that one page shows in full."""
+
+MOST_KEYS = 6
+"""The most keys of the configs that the top of a page lists."""
+
+MOST_ERRORS = 4
+"""The most errors of the first row that the top of a page lists."""
+
+MOST_ENDS = 8
+"""The most numbers whose last values the top of a page lists."""
+
+LONGEST = 60
+"""The most characters of a value that the top of a page shows."""
 
 MOST_CHECKED = 2_000
 """The most outcomes that a page lists."""
@@ -35,11 +51,10 @@ class Checked:
 
 
 def report_of(difference: Difference) -> Report:
-    """The page of one difference; it opens at the first row, step and tensor that differ."""
+    """The page of one difference; its first section opens at the first row, step and tensor that differ."""
     sections = sections_of(difference)
     head = joined([tag("h1", text(difference.title)), *_head(difference)])
-    opens_at = "first" if difference.verdict.get("first") is not None else None
-    return Report(difference.title, head, tuple(sections), opens_at=opens_at)
+    return Report(difference.title, head, tuple(sections))
 
 
 def report_of_check(checked: Sequence[Checked], took: float) -> Report:
@@ -101,8 +116,81 @@ def _head(difference: Difference) -> Iterator[Markup]:
         yield tag("p", tag("strong", text(difference.lines[0])), class_="alert", role="alert")
     if found is None:
         yield leads.configs()
+    yield story(_verdict(difference))
     for sentence in difference.observed.left_out:
         yield paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note")
+
+
+def _verdict(difference: Difference) -> Iterator[tuple[str, Markup]]:
+    """What a reviewer asks first: what changed, whether it grows, where it ends, and what is equal."""
+    for keys in difference.config[:MOST_KEYS]:
+        short = max(map(len, (keys.expected, keys.found))) <= LONGEST and "\n" not in keys.expected + keys.found
+        both = f"{keys.expected} → {keys.found}" if short and keys.expected else "changed"
+        link = tag("a", text(keys.key), href=f"#{difference.prefix}config")
+        yield "config", joined([link, text(f": {both}")])
+    beginning = _beginning(difference)
+    if beginning is not None:
+        yield f"in row {difference.observed.rows[0].number:,}", text(beginning)
+    growth = difference.verdict.get("growth")
+    if growth is not None:
+        yield "growth", coded(_growth(growth))
+    ends = difference.observed.ends[:MOST_ENDS]
+    if ends:
+        yield "at the end", text("; ".join(map(_end, ends)))
+    same, count = difference.observed.same, len(difference.observed.curves)
+    if count:
+        named = f": {', '.join(same[:MOST_ENDS])}{', …' if len(same) > MOST_ENDS else ''}" if same else ""
+        yield "equal in all rows", text(f"{len(same):,} of {counted(len(same) + count, 'tensor')}{named}")
+
+
+def _growth(growth: Mapping[str, Any]) -> str:
+    """How the error of the first tensor develops, and what that says of rounding."""
+    first, last, most = (_error(growth[each]) for each in ("first", "last", "largest"))
+    said = f"the error of `{growth['tensor']}` is {first} first, {last} in row {growth['last_row']:,}"
+    most = f"{said}, at most {most} in row {growth['largest_row']:,}"
+    return f"{most}: {_KINDS.get(str(growth['kind']), growth['kind'])}"
+
+
+_KINDS: Mapping[str, str] = {
+    "drift": "it grows over rows",
+    "rounding": "it does not grow over rows",
+    "jump": "it jumps in one row",
+}
+
+
+def _beginning(difference: Difference) -> str | None:
+    """The largest errors of the first row that differs, in units of the rounding of their dtype."""
+    rows = difference.observed.rows
+    if not rows:
+        return None
+    errors = [(float(pair.error), name) for name, pair in rows[0].pairs.items() if pair.error[:1].isdecimal()]
+    units = {curve.name: _unit(curve.kind) for curve in difference.observed.curves}
+    said = [
+        f"{name} {error:.2g}" + (f" ({error / unit:,.1f} units)" if (unit := units.get(name)) else "")
+        for error, name in sorted(errors, reverse=True)[:MOST_ERRORS]
+    ]
+    known = next((units[name] for _, name in errors if units.get(name)), None)
+    scale = "" if known is None else f"; a unit is {known:.2g}, and one rounding is at most half of it"
+    return f"the largest relative errors are {', '.join(said)}{scale}" if said else None
+
+
+def _unit(kind: str) -> float | None:
+    """The relative distance of two neighbouring numbers of the dtype in a kind: `(3,) float32`."""
+    dtype = getattr(torch, kind.rpartition(" ")[2], None)
+    return torch.finfo(dtype).eps if isinstance(dtype, torch.dtype) and dtype.is_floating_point else None
+
+
+def _error(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _end(end: End) -> str:
+    if end.expected == end.found:
+        return f"{end.name} {number(end.found)} on both sides (row {end.row:,})"
+    one, other = number(end.expected), number(end.found)
+    if one == other:
+        one, other = repr(end.expected), repr(end.found)
+    return f"{end.name} {one} → {other} (row {end.row:,})"
 
 
 def _apart(tensor: dict[str, object]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy
@@ -30,6 +30,9 @@ MOST_ROWS = 32
 FIRST_ROWS = 8
 """The first rows that differ are all shown, and then some."""
 
+MOST_STEPS = 8
+"""The most kinds of steps whose last row is shown."""
+
 MOST_TENSORS = 64
 """The most tensors that differ whose values a page shows."""
 
@@ -52,6 +55,8 @@ class Pair:
     ulps: str
     cells: tuple[Cells | None, Cells | None, Cells | None] = (None, None, None)  # expected, found, their difference
     ranges: tuple[tuple[str, str], tuple[str, str]] = (("", ""), ("", ""))  # of both sides, of their difference
+    own: tuple[tuple[str, str], tuple[str, str]] = (("", ""), ("", ""))  # of each side
+    whole: tuple[str, str] = ("", "")  # both sides as text, where `expected` and `found` are one element
 
     @property
     def bytes(self) -> int:
@@ -66,6 +71,7 @@ class Kept:
     step: str
     path: str
     pairs: dict[str, Pair]  # of the tensors that differ
+    equal: Mapping[str, str] = field(default_factory=dict)  # of the others, their values, or "" of large ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,29 @@ class Observed:
     rows: tuple[Kept, ...]
     renamed: tuple[tuple[str, str], ...]  # of tensors with the same bits in all rows, both names: expected, found
     left_out: tuple[str, ...] = ()  # sentences
+    same: tuple[str, ...] = ()  # the tensors that are equal in all rows
+    ends: tuple[End, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last value of a named number, on both sides."""
+
+    name: str
+    row: int
+    expected: float
+    found: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A row that differs, before it is made into texts and pictures."""
+
+    place: int  # among the rows that differ
+    apart: dict[str, tuple[float, float]]  # of each tensor that differs: its error, and its largest ULP
+    equal: tuple[str, ...]
+    found: AnyRow
+    expected: AnyRow
 
 
 @dataclass(slots=True)
@@ -108,7 +137,13 @@ class Recorder:
         self._kept: dict[int, Kept] = {}  # by the number of rows that differ before it
         self._stride = 1
         self._differing = 0
-        self._last: tuple[int, list[str], AnyRow, AnyRow] | None = None
+        self._special: dict[str, _Seen] = {}  # the last row of each step, and the one that differs most
+        self._worst = -1.0
+        self._names: list[str] = []
+        both = {column.name for column in found_columns}
+        numbers = [each for each in expected_columns if each.elements == 1 and each.role == "value"]
+        self._numbers = [each.name for each in numbers if each.name in both]
+        self._ends: dict[str, End] = {}
         names = [{column.name for column in columns} for columns in (expected_columns, found_columns)]
         alone = [sorted(names[0] - names[1])[:MOST_ALONE], sorted(names[1] - names[0])[:MOST_ALONE]]
         self._alone = alone if all(alone) else [[], []]
@@ -122,9 +157,14 @@ class Recorder:
                 value = row[name]
                 said = digest_of(value) if isinstance(value, Tensor) else "none"
                 digests[name].update(f"{said} {getattr(value, 'shape', '')}\n".encode())
-        differing = []
+        self._names = list(watch.series)
+        self._note_ends(found, expected)
+        differing, equal = [], []
         for name, series in watch.series.items():
-            if series.last_number != expected.number or series.error == 0:
+            if series.last_number != expected.number or expected[name] is None:
+                continue
+            if series.error == 0:
+                equal.append(name)
                 continue
             if name in self._series or len(self._series) < MOST_TENSORS:
                 differing.append(name)
@@ -136,38 +176,53 @@ class Recorder:
                 self._others.add(name)
         if not differing:
             return
+        apart = {name: (self._series[name].errors[-1], self._series[name].ulps[-1]) for name in differing}
+        seen = _Seen(self._differing, apart, tuple(equal[:MOST_TENSORS]), found, expected)
         if self._is_kept(self._differing):
-            self._keep(self._differing, differing, found, expected)
-            if len(self._kept) > MOST_ROWS - 1:
+            self._keep(seen)
+            if len(self._kept) > MOST_ROWS - 1 - len(self._special):
                 self._stride *= 2
                 self._kept = {place: row for place, row in self._kept.items() if self._is_kept(place)}
-        self._last = self._differing, differing, found, expected
+        if len(self._special) < MOST_STEPS or expected.step in self._special:
+            self._special[expected.step] = seen
+        worst = apart.get(next(iter(self._series)), (0.0, 0.0))[0]
+        if math.isfinite(worst) and worst > self._worst:
+            self._worst, self._special[""] = worst, seen
         self._differing += 1
+
+    def _note_ends(self, found: AnyRow, expected: AnyRow) -> None:
+        """Note the values of numbers; the last ones stay."""
+        for name in self._numbers:
+            one, other = expected[name], found[name]
+            if isinstance(one, Tensor) and isinstance(other, Tensor) and not (one.is_complex() or other.is_complex()):
+                self._ends[name] = End(name, expected.number, float(one), float(other))
 
     def _is_kept(self, place: int) -> bool:
         return place < FIRST_ROWS or place % self._stride == 0
 
     def result(self) -> Observed:
         """What was seen so far."""
-        if self._last is not None and self._last[0] not in self._kept:
-            self._keep(*self._last)
+        for seen in self._special.values():
+            if seen.place not in self._kept:
+                self._keep(seen)
         rows, left = _within(tuple(self._kept[place] for place in sorted(self._kept)))
         points = points_of_each(2 * len(self._series))
         curves = tuple(self._curve(name, series, points) for name, series in self._series.items())
         left_out = [f"without pictures, so that the page stays small: {', '.join(sorted(left)[:10])}"] if left else []
         if self._differing > len(rows):
-            left_out.append(f"of {self._differing:,} rows that differ, {len(rows)} are shown one by one")
+            which = "the first, the last of each step, the one that differs most, and others between them"
+            left_out.append(f"of {self._differing:,} rows that differ, {len(rows)} are shown one by one: {which}")
         if self._others:
             count = len(self._series) + len(self._others)
             left_out.append(f"of {count:,} tensors that differ, the first {MOST_TENSORS} are shown")
-        return Observed(curves, rows, tuple(self._renamed()), tuple(left_out))
+        same = tuple(name for name in self._names if name not in self._series and name not in self._others)
+        return Observed(curves, rows, tuple(self._renamed()), tuple(left_out), same, tuple(self._ends.values()))
 
-    def _keep(self, place: int, names: Sequence[str], found: AnyRow, expected: AnyRow) -> None:
-        pairs = {}
-        for name in names:
-            series = self._series[name]
-            pairs[name] = _pair(expected[name], found[name], series.errors[-1], series.ulps[-1])
-        self._kept[place] = Kept(expected.number, expected.step, expected.path, pairs)
+    def _keep(self, seen: _Seen) -> None:
+        expected, found = seen.expected, seen.found
+        pairs = {name: _pair(expected[name], found[name], *apart) for name, apart in seen.apart.items()}
+        equal = {name: _small(expected[name]) for name in seen.equal}
+        self._kept[seen.place] = Kept(expected.number, expected.step, expected.path, pairs, equal)
 
     def _curve(self, name: str, series: _Series, points: int) -> Curve:
         errors = numpy.asarray(series.errors)
@@ -209,11 +264,30 @@ def _pair(expected: object, found: object, error: float, ulps: float) -> Pair:
     if sides[0].shape != sides[1].shape or not sides[0].numel() or not sides[1].numel():
         cells = [quantised(picture(side))[0] if side.numel() else None for side in sides]
         return Pair(pair.expected, pair.found, said, apart, (cells[0], cells[1], None))
+    own = [quantised(picture(side))[1:] for side in sides]
+    text = _farthest(expected, found)
     both, low, high = quantised(torch.cat([picture(side) for side in sides]))
     difference, least, most = quantised(picture(sides[1].double() - sides[0].double()))
     half = len(both) // 2
     cells_of = (both[:half], both[half:], difference)
-    return Pair(pair.expected, pair.found, said, apart, cells_of, ((low, high), (least, most)))
+    ranges = ((low, high), (least, most))
+    return Pair(*text, said, apart, cells_of, ranges, (own[0], own[1]), (pair.expected, pair.found))
+
+
+def _farthest(expected: Tensor, found: Tensor) -> tuple[str, str]:
+    """The element that is farthest apart, on both sides, with the digits that tell them apart."""
+    expected, found = expected.detach().cpu(), found.detach().cpu()
+    wide = torch.complex128 if expected.dtype.is_complex or found.dtype.is_complex else torch.float64
+    apart = (found.to(wide) - expected.to(wide)).abs().reshape(-1)
+    place = int(torch.where(apart.isnan(), torch.inf, apart).argmax())
+    index = [int(each) for each in numpy.unravel_index(place, tuple(expected.shape))]
+    texts = [to_text(side.reshape(-1)[place]) for side in (expected, found)]
+    return f"{texts[0]} at {index}", texts[1]
+
+
+def _small(value: object) -> str:
+    """A small tensor as text; nothing of a larger one."""
+    return _text(value) if isinstance(value, Tensor) and value.numel() <= MOST_WRITTEN else ""
 
 
 def _real(value: Tensor) -> Tensor:
@@ -243,9 +317,9 @@ def _within(rows: tuple[Kept, ...]) -> tuple[tuple[Kept, ...], set[str]]:
             used += size
     if not left:
         return rows, left
-    return tuple(Kept(row.number, row.step, row.path, dict(_without(row.pairs, left))) for row in rows), left
+    return tuple(replace(row, pairs=dict(_without(row.pairs, left))) for row in rows), left
 
 
 def _without(pairs: dict[str, Pair], left: set[str]) -> Iterator[tuple[str, Pair]]:
     for name, pair in pairs.items():
-        yield name, Pair(pair.expected, pair.found, pair.error, pair.ulps) if name in left else pair
+        yield name, replace(pair, cells=(None, None, None)) if name in left else pair

@@ -12,10 +12,9 @@ from runner.report.difference.first import first
 from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference, Keys
 from runner.report.difference.side import Side
-from runner.report.listing import line_link, listing
+from runner.report.listing import changed_lines, line_link, listing
 from runner.report.markup import Markup, facts, grid, joined, paragraph, tag, text
 from runner.report.reading.curves import MOST_VISIBLE
-from runner.report.run.numbers import number
 from runner.report.section import Section
 from runner.text import counted
 
@@ -36,7 +35,10 @@ def _errors(difference: Difference) -> Section | None:
 
 def _ulps(difference: Difference) -> Section | None:
     """The largest distance of the elements of each tensor in units in the last place."""
-    said = "The largest distance of the elements of each tensor, in units in the last place."
+    said = (
+        "The largest distance of the elements of each tensor, in units in the last place. "
+        "Two numbers near 0 of different signs are billions of these apart."
+    )
     return _curves(difference, "ulps", "ULPs over rows", "ulps", said)
 
 
@@ -51,7 +53,7 @@ def _curves(difference: Difference, name: str, title: str, what: str, said: str)
             "rows": curve.rows,
             "values": numpy.asarray(values, dtype=numpy.float64),
             "visible": place < MOST_VISIBLE,
-            "last": number(float(values[-1])),
+            "thinned": len(curve.rows) < curve.count,
         }
         for place, (curve, values) in enumerate(shown)
     ]
@@ -79,7 +81,16 @@ def _tensors(difference: Difference) -> Section | None:
         for each in tallies[:MOST_NAMES]
     ]
     head = ("tensor", "role", "rows that differ", "first row", "largest error", "largest ULP")
-    said = [grid(head, rows, "Tensors that differ beyond the tolerance")]
+    by = f"differ beyond the tolerance, {difference.tolerance}" if difference.tolerance else "differ in any bit"
+    said = [grid(head, rows, f"Tensors that {by}")]
+    if any(each["role"] == "gradient" for each in tallies):
+        said.append(
+            paragraph("A gradient stays in `.grad`: rows of steps that compute none repeat the last one.", "note")
+        )
+    same = difference.observed.same
+    if same:
+        named = f"{', '.join(same[:MOST_NAMES])}{', …' if len(same) > MOST_NAMES else ''}"
+        said.append(paragraph(f"Equal in all rows: {named}.", "note"))
     if len(tallies) > MOST_NAMES:
         said.append(paragraph(f"And {len(tallies) - MOST_NAMES:,} more.", "note"))
     return Section(f"{difference.prefix}tensors", "Tensors that differ", joined(said))
@@ -135,7 +146,12 @@ def _config(difference: Difference) -> Section:
     if same:
         said.append(paragraph("The texts of both configs are the same.", "note"))
         sides = sides[1:]
-    parts = [_text(side, prefix, alone=len(sides) == 1) for side in sides]
+    if len(sides) == 2:
+        said.append(paragraph("Lines that differ are marked.", "note"))
+    parts = [
+        _text(side, prefix, alone=len(sides) == 1, other=sides[1 - place] if len(sides) == 2 else None)
+        for place, side in enumerate(sides)
+    ]
     said.append(tag("div", *parts, class_="beside"))
     return Section(f"{prefix}config", "Config", joined(said))
 
@@ -145,15 +161,19 @@ def _key(keys: Keys, prefix: str, difference: Difference) -> tuple[Markup, ...]:
     cells = [text(keys.key)]
     for side, value, line in zip(("expected", "found"), (keys.expected, keys.found), keys.lines, strict=True):
         there = side == "found" or difference.expected is not None
-        cells.append(line_link(f"{prefix}{side}", line if there else None, value))
+        link = line_link(f"{prefix}{side}", line if there else None, value)
+        cells.append(tag("span", link, class_="lines"))
     return tuple(cells)
 
 
-def _text(side: Side, prefix: str, *, alone: bool) -> Markup:
+def _text(side: Side, prefix: str, *, alone: bool, other: Side | None) -> Markup:
     said = []
+    others = [] if other is None else [content for _, content in other.texts]
     for number_, (name, content) in enumerate(side.texts):
         heading = name if alone else f"{side.label}: {name}"
-        said += [tag("h3", text(heading)), listing(content, f"{prefix}{side.label}{number_ or ''}", heading)]
+        marked = changed_lines(content, others[number_]) if number_ < len(others) else ()
+        shown = listing(content, f"{prefix}{side.label}{number_ or ''}", heading, marked)
+        said += [tag("h3", text(heading)), shown]
     return tag("div", *said, class_="half")
 
 

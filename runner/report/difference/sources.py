@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ MOST_PATHS = 200
 
 def difference_of_runs(difference: RunDifference, found: Run, expected: Run, observed: Observed) -> Difference:
     """The difference of two runs, for a page."""
-    seen: dict[str, Any] = {"draws": difference.draws, "every": difference.every}
+    seen: dict[str, Any] = {"draws": difference.draws, "every": difference.every, "first": difference.changed}
     verdict = to_json(difference.verdict, **seen)
     how = "bit for bit" if difference.tolerance == "bitwise" else f"with tolerance {difference.tolerance}"
     rows = counted(difference.verdict.compared, "row")
@@ -43,7 +44,7 @@ def difference_of_runs(difference: RunDifference, found: Run, expected: Run, obs
     paths = _paths(verdict, observed)
     return Difference(
         title=f"{_name(expected)}: {expected.path.name} and {found.path.name}",
-        summary=f"Expected {expected.path}, found {found.path}: {first}{rows} compared {how}.",
+        summary=f"Expected {expected.path}, the first; found {found.path}, the second: {first}{rows} compared {how}.",
         verdict=verdict,
         lines=tuple(report(difference.verdict, **seen, height=HEIGHT)),
         observed=observed,
@@ -51,6 +52,8 @@ def difference_of_runs(difference: RunDifference, found: Run, expected: Run, obs
         found=_side_of_run("found", found, paths),
         config=tuple(map(_keys, difference.config)),
         environment=tuple(map(_keys, difference.environment)),
+        tolerance="" if difference.tolerance == "bitwise" else difference.tolerance,
+        command=f"steprun diff {shlex.quote(str(expected.path))} {shlex.quote(str(found.path))}",
     )
 
 
@@ -78,7 +81,7 @@ def _keys(difference: KeyDifference) -> Keys:
 
 def _value(value: Any) -> str:
     if value is ABSENT:
-        return "nothing"
+        return "not set"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -142,6 +145,8 @@ def checked_of(outcomes: Iterable[Outcome], statuses: Mapping[str, str], by: Seq
                 found=outcome.observed.found,
                 config=tuple(map(_edit, outcome.details.get("edited") or ())),
                 prefix=f"c{place}-",
+                tolerance=how,
+                command=f"steprun check {shlex.quote(outcome.name)}",
             )
         status = statuses[outcome.status]
         fine = outcome.status in FINE

@@ -100,4 +100,4 @@ def _not_shown(columns: Sequence[Column]) -> Iterable[str]:
     for reason, found in reasons:
         if found:
             names = ", ".join(column.name for column in found[:5]) + (", …" if len(found) > 5 else "")
-            yield f"not shown, because {reason}: {names}"
+            yield f"without curve, picture and distribution, because {reason}: {names}"

@@ -64,14 +64,13 @@ class Recorded:
             _curve(self._rows, column, *read, points) for column, read in zip(self._columns, self._read, strict=True)
         ]
 
-    def changes(self, chosen: Positions) -> dict[str, dict[int, float | None]]:
-        """The change of each quantity since the last row that has it, at the chosen positions; None: the first."""
+    def before(self, chosen: Positions) -> dict[str, dict[int, float | None]]:
+        """The value of each quantity in the last row before that has it, at the chosen positions; None: the first."""
         found: dict[str, dict[int, float | None]] = {}
         for column, (positions, values) in zip(self._columns, self._read, strict=True):
             places = numpy.flatnonzero(numpy.isin(positions, chosen)).tolist()
             found[column.name] = {
-                int(positions[place]): float(values[place]) - float(values[place - 1]) if place else None
-                for place in places
+                int(positions[place]): float(values[place - 1]) if place else None for place in places
             }
         return found
 

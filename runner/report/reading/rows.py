@@ -25,6 +25,12 @@ MOST_ROWS = 10_000_000
 
 STEPS_AT_A_TIME = 4096
 
+IN_WORDS = (
+    "A row is a step that the log has; row 0 has the values before the first step. "
+    "In a path such as `repeat[26].1.train`, 26 is the iteration of the loop, and 1 the number of the step in it."
+)
+"""What a row and its path are, for a reader of a page."""
+
 Positions = numpy.typing.NDArray[numpy.int64]
 
 

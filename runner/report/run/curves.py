@@ -7,7 +7,7 @@ import fnmatch
 import numpy
 
 from runner.report.markup import NOTHING, joined, paragraph
-from runner.report.reading.curves import MOST_VISIBLE, spans_decades
+from runner.report.reading.curves import MOST_VISIBLE, Curve, spans_decades
 from runner.report.run.numbers import number
 from runner.report.run.subject import Subject
 from runner.report.section import Section
@@ -41,13 +41,24 @@ def curves(subject: Subject) -> Section | None:
                 "rows": curve.rows,
                 "values": curve.values,
                 "visible": curve.name in visible,
-                "last": number(float(curve.values[-1])),
+                "thinned": len(curve.rows) < curve.count,
+                "range": _range(subject, curve),
             }
             for curve in shown
         ],
     }
     text = joined(paragraph(note, "note") for note in notes) if notes else NOTHING
     return Section("curves", "Curves", text, "curves", data)
+
+
+def _range(subject: Subject, curve: Curve) -> str | None:
+    """The least and the largest finite value, with their rows."""
+    if curve.least is None or curve.most is None or curve.least == curve.most:
+        return None
+    finite = curve.values[numpy.isfinite(curve.values)]
+    low, high = number(float(finite.min())), number(float(finite.max()))
+    rows = subject.rows.numbers
+    return f"least {low} in row {int(rows[curve.least]):,}, largest {high} in row {int(rows[curve.most]):,}"
 
 
 def _is_result(name: str, value: str) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from runner.config.files.run_paths import CONFIG_FILE
 from runner.report.listing import file_text
-from runner.report.markup import block, facts, joined, tag, text
+from runner.report.markup import block, facts, joined, paragraph, tag, text
 from runner.report.run.subject import Subject
+from runner.report.run.top.failure import failing_line
 from runner.report.section import Section
 
 MOST_FACTS = 200
@@ -22,7 +23,9 @@ def config(subject: Subject) -> Section:
     said = [tag("h3", text("Command")), block(shlex.join(command[:1000]), "Command")]
     if overrides:
         said.append(facts(("override", override) for override in overrides[:MOST_FACTS]))
-    said += [tag("h3", text("Config, with its overrides applied")), file_text(subject.run.path, CONFIG_FILE)]
+    said.append(tag("h3", text("Config, with its overrides applied" if overrides else "Config")))
+    own = f"The `{CONFIG_FILE}` of the run, with its name and whole paths: its lines are its own."
+    said += [paragraph(own, "note"), file_text(subject.run.path, CONFIG_FILE, failing_line(subject))]
     return Section("config", "Config", joined(said))
 
 

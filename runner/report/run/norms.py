@@ -30,8 +30,9 @@ def norms(subject: Subject) -> Section | None:
     data = [_map(subject, title, tensors, what) for title, tensors, what in maps if tensors]
     if not data:
         return None
+    rows = "A cell is a row." if len(subject.rows) <= MOST_CELLS else "A cell shows the largest value of its rows."
     every = "" if subject.plan is None or subject.plan.log.every == 1 else " An update is between two rows of the log."
-    said = paragraph(f"A cell shows the largest value of its rows.{every}", "note")
+    said = paragraph(f"{rows} The ratio is blank in rows that change no parameter.{every}", "note")
     return Section("norms", "Gradients and updates", said, "heatmap", {"maps": data})
 
 
@@ -39,13 +40,20 @@ def _map(subject: Subject, title: str, tensors: Sequence[Measured], what: str) -
     count = len(subject.rows)
     cells = min(count, MOST_CELLS)
     edges = numpy.linspace(0, count, cells + 1).astype(numpy.int64)
+    lines = [_largest(tensor, edges, getattr(tensor, what)) for tensor in tensors]
     return {
         "title": title,
         "names": [tensor.of.name for tensor in tensors],
         "starts": subject.rows.numbers[edges[:-1]].astype(numpy.uint32),
         "ends": subject.rows.numbers[edges[1:] - 1].astype(numpy.uint32),
-        "values": numpy.concatenate([_largest(tensor, edges, getattr(tensor, what)) for tensor in tensors]),
+        "values": numpy.concatenate(_updating(lines) if what == "ratios" else lines),
     }
+
+
+def _updating(lines: list[Cells]) -> list[Cells]:
+    """The ratios, with NaN for 0 where no weight changes."""
+    still = numpy.all([(line == 0) | numpy.isnan(line) for line in lines], axis=0)
+    return [numpy.where(still, numpy.float32(numpy.nan), line) for line in lines]
 
 
 def _largest(tensor: Measured, edges: numpy.typing.NDArray[numpy.int64], values: Sequence[float]) -> Cells:

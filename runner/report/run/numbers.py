@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.language.dtypes import dtype_name
+from runner.text import counted
 
 MOST_WRITTEN = 16
 """The most elements of a tensor that is written whole."""
@@ -25,8 +26,8 @@ def number(value: Any) -> str:
     return str(value) if math.isnan(value) or math.isinf(value) else f"{value:.6g}"
 
 
-def written(value: Tensor) -> str:
-    """A small tensor as its elements, a larger one as its norm and its range."""
+def written(value: Tensor, zeros: bool = True) -> str:
+    """A small tensor as its elements, a larger one as its norm, its range and, if asked, its count of zeros."""
     value = value.detach()
     if value.numel() <= MOST_WRITTEN:
         return nested(value.tolist())
@@ -35,9 +36,21 @@ def written(value: Tensor) -> str:
     if not bool(real.isfinite().all()):
         counts = {"nan": int(real.isnan().sum()), "infinite": int(real.isinf().sum())}
         said = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
-        return f"{said} of {real.numel():,} elements"
+        return f"{said} of {real.numel():,} elements{_others(real)}"
     norm = float(torch.linalg.vector_norm(real))
-    return f"norm {norm:.4g}, from {float(real.min()):.4g} to {float(real.max()):.4g}"
+    count = int((real == 0).sum()) if zeros else 0
+    some = f", {counted(count, 'zero')}" if count else ""
+    return f"norm {norm:.4g}, {_range(real)}{some}"
+
+
+def _others(real: Tensor) -> str:
+    """The range of the elements that are finite, if there are any."""
+    finite = real[real.isfinite()]
+    return f"; the others are {_range(finite)}" if finite.numel() else ""
+
+
+def _range(real: Tensor) -> str:
+    return f"from {float(real.min()):.4g} to {float(real.max()):.4g}"
 
 
 def nested(value: Any) -> str:

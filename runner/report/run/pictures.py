@@ -41,7 +41,7 @@ def pictures(subject: Subject) -> Section | None:
         return None
     fewer = len(subject.steps) < len(subject.rows)
     said = (
-        "A cell has 8 bits, from the least to the largest value of its picture. "
+        "The colours of a picture go from its least to its largest value, in 255 steps. "
         f"{f'Of {len(subject.rows):,} rows the page has {len(subject.steps)}. ' if fewer else ''}"
         f"A tensor of more than {SIDE} × {SIDE} elements is shown by means of blocks."
     )

@@ -19,6 +19,7 @@ from runner.report.reading.rows import MOST_ROWS, Positions, Rows, Step, chosen_
 from runner.report.reading.tensors import Measured, measure
 from runner.report.run.focus import Focus, failed_row, focus_of
 from runner.report.run.planned import planned
+from runner.report.run.replayed import NOTHING, Replays
 
 DIGESTED_BYTES = 64 << 20
 """Part files of at most this size together are compared with their digests; of larger ones, the pages that are read."""
@@ -43,13 +44,14 @@ class Subject:
     steps: tuple[Step, ...]  # of these rows
     curves: tuple[Curve, ...]
     numbers: Mapping[str, Mapping[int, float]]  # of each curve, the values at chosen positions
-    moves: Mapping[str, Mapping[int, float | None]]  # and how they changed since the last row that has one
+    before: Mapping[str, Mapping[int, float | None]]  # and the value before; None for the first
     tensors: tuple[Measured, ...]
     left_out: tuple[str, ...]  # sentences
     focus: Focus | None
     plan: Plan | None
     unplanned: str | None  # why there is no plan
     problems: tuple[Problem, ...] = ()  # what is damaged; only rows before it are read
+    replayed: Replays = NOTHING  # the chosen rows that were computed again
 
     @property
     def name(self) -> str:
@@ -102,7 +104,7 @@ def _read(run: Run, plan: Plan | None, unplanned: str | None, problems: Sequence
         steps=tuple(steps_at(rows, chosen.tolist())),
         curves=tuple(curves),
         numbers=recorded.at(chosen),
-        moves=recorded.changes(chosen),
+        before=recorded.before(chosen),
         tensors=tuple(tensors),
         left_out=(*_later_rows(run, rows), *shown.left_out, *reading.left_out),
         focus=focus_of({} if problems else run.manifest, rows, curves, tensors),
@@ -127,7 +129,8 @@ def _digested(directory: Path) -> bool:
 
 def _special(run: Run, rows: Rows, shown: Shown, curves: Sequence[Curve]) -> list[int]:
     """The positions that the page has in any case, the most important first, each after the row before it."""
-    found = [failed_row(run.manifest, rows)]
+    failed = failed_row(run.manifest, rows)
+    found: list[int | None] = [] if failed is None else [failed, failed - 2, failed - 4]  # and each one before
     found += [curve.broken for curve in curves]
     found += [place for curve in curves[:4] for place in (curve.most, curve.least)]
     return [place for each in found if each is not None for place in (each, each - 1)]

@@ -29,7 +29,7 @@ LOGITS = "{x: [1000.0, 1.0]}"
 def test_a_softmax_by_hand_blames_what_overflowed(tmp_path: Path) -> None:
     assert reported(SOFTMAX, tmp_path, LOGITS) == (
         "4:7 `e` is inf at [0], from `exp(w * x)`: 1 inf of 2 elements (row 1, repeat[1].train)"
-        " = keep what it is given small: `logsumexp`, `softmax`"
+        " = keep its argument small: `logsumexp`, `softmax`"
     )
 
 
@@ -92,7 +92,7 @@ def test_a_gradient_of_what_is_masked_names_the_sample(tmp_path: Path) -> None:
 def test_a_derivative_that_is_infinite_is_still_blamed_on_itself(tmp_path: Path) -> None:
     found = reported("loss = sqrt(w - 1).sum()", tmp_path)
     assert "from the derivative of `sqrt(w - 1)`" in found
-    assert found.endswith("its derivative is infinite at 0: add a small number to what it is given")
+    assert found.endswith("its derivative is infinite at 0: add a small number to its argument")
 
 
 def test_a_parameter_that_assign_writes_is_not_said_to_be_held_by_no_optimizer(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ function lead(text, address) {
   return address ? make("a", { href: `#${address}` }, text) : make("span", {}, text);
 }
 
-function cellsPicture(said, cells, range) {
+// One side as an image: coloured by a range that both sides share, described by its own.
+function cellsPicture(said, cells, range, own) {
   const canvas = make("canvas", { class: "picture", role: "img", width: cells.width, height: cells.height });
   const zoom = Math.max(1, Math.min(28, Math.floor(280 / Math.max(cells.width, cells.height))));
   canvas.style.width = `${cells.width * zoom}px`;
@@ -16,21 +17,30 @@ function cellsPicture(said, cells, range) {
   const image = pen.createImageData(cells.width, cells.height);
   cells.cells.forEach((byte, cell) => image.data.set([...(byte === 255 ? BROKEN : colours[byte]), 255], cell * 4));
   pen.putImageData(image, 0, 0);
-  const text = range[0] === "" ? said : `${said}: from ${range[0]} to ${range[1]}`;
+  const text = own[0] === "" ? said : `${said}: from ${own[0]} to ${own[1]}`;
   canvas.setAttribute("aria-label", text);
   return make("figure", {}, canvas, make("figcaption", {}, text));
 }
 
-function rowdifferenceView(target, data) {
-  const page = makePage(data);
+// What a row says of a tensor: the numbers of one that differs, that one is equal, or that the row has none.
+function cellsOf(tensor, at) {
+  const shown = tensor.shown[at];
+  if (shown) return [shown.error, shown.ulps, shown.expected, shown.found];
+  if (tensor.equal[at] === null) return ["not in this row", "", "", ""];
+  return ["equal", "0", tensor.equal[at], tensor.equal[at]];
+}
+
+function rowdifferenceView(target, data, page) {
   const { tensors } = data;
   const pictures = make("div", { class: "pictures" });
   const step = make("p", {});
   let chosen = Math.max(0, tensors.findIndex((tensor) => tensor.name === page.name));
   const rows = tensors.map((tensor, place) => {
     const cells = ["error", "ulps", "expected", "found"].map(() => make("td", { class: "number" }));
-    const row = make("tr", {}, make("th", { scope: "row" }, lead(tensor.name, tensor.line)), cells);
-    row.addEventListener("click", () => choose(place));
+    const name = button(tensor.name, () => choose(place), { class: "line" });
+    const address = { href: `#${tensor.line}`, class: "note", "aria-label": `line of ${tensor.name}` };
+    const line = tensor.line ? make("a", address, "line") : null;
+    const row = make("tr", {}, make("th", { scope: "row" }, name, " ", line), cells);
     return { row, cells };
   });
   const [control, list] = choice(
@@ -46,9 +56,13 @@ function rowdifferenceView(target, data) {
   }
 
   function show(tensor, shown) {
-    if (!shown) return [make("p", { class: "note" }, `${tensor.name} does not differ in this row.`)];
-    if (!shown.cells) return [];
-    return shown.cells.map((cells, side) => cells && cellsPicture(SIDES[side], cells, shown.ranges[side === 2 ? 1 : 0]));
+    const note = (text) => [make("p", { class: "note" }, text)];
+    if (!shown) return note(`${tensor.name}: ${cellsOf(tensor, page.at())[0]}.`);
+    if (!shown.cells) return note(`${tensor.name} has no picture: choose another tensor.`);
+    const own = (side) => (side === 2 ? shown.ranges[1] : shown.own[side]);
+    return shown.cells.map(
+      (cells, side) => cells && cellsPicture(SIDES[side], cells, shown.ranges[side === 2 ? 1 : 0], own(side)),
+    );
   }
 
   function update() {
@@ -56,10 +70,11 @@ function rowdifferenceView(target, data) {
     tensors.forEach((tensor, place) => {
       const shown = tensor.shown[at];
       const { row, cells } = rows[place];
-      const texts = shown ? [shown.error, shown.ulps, shown.expected, shown.found] : ["equal", "", "", ""];
+      const texts = cellsOf(tensor, at);
+      const whole = shown?.whole ?? [texts[2], texts[3]];
       cells.forEach((cell, column) => {
         cell.textContent = texts[column];
-        cell.title = texts[column].length > 30 ? texts[column] : "";
+        cell.title = column > 1 ? whole[column - 2] : "";
       });
       row.className = shown ? "changed" : "missing";
       row.classList.toggle("marked", place === chosen);
@@ -69,18 +84,18 @@ function rowdifferenceView(target, data) {
   }
 
   list.value = chosen;
-  const head = ["tensor", "relative error", "largest ULP", "expected", "found"];
+  const head = ["tensor", "relative error", "largest ULP", "expected, where farthest apart", "found there"];
   const table = make(
     "table",
     { class: "sides" },
-    make("caption", {}, "Tensors that differ in this row"),
+    make("caption", {}, "‖found - expected‖ / ‖expected‖ of each tensor, and the element that is farthest apart"),
     make("thead", {}, make("tr", {}, head.map((name) => make("th", { scope: "col" }, name)))),
     make("tbody", {}, rows.map(({ row }) => row)),
   );
   target.append(
     stepper(page),
     step,
-    make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Tensors that differ in this row" }, table),
+    make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Tensors of this row" }, table),
     make("div", { class: "controls" }, control),
     pictures,
   );

@@ -17,6 +17,15 @@ function bandsView(target, { tensors }, page) {
     });
   }
 
+  // The numbers of the row under the cursor, else of the chosen row, or of the last one before it.
+  function tell(at) {
+    const place = at ?? Math.max(0, placeOf(tensor.rows, page.row()));
+    const parts = tensor.labels.map((label, line) => `${label} ${short(tensor.values[line * tensor.rows.length + place])}`);
+    const broken = tensor.broken?.[place];
+    const elements = broken ? `; ${broken.toLocaleString("en")} elements are not finite, and no part of this` : "";
+    said.textContent = `${tensor.name}, row ${tensor.rows[place]}: ${parts.join(", ")}${elements}`;
+  }
+
   function paint() {
     chart?.destroy();
     const count = tensor.labels.length;
@@ -31,12 +40,11 @@ function bandsView(target, { tensors }, page) {
       log: false,
       height: 260,
       chosen: page.row,
-      hovered(at) {
-        if (at === null || at === undefined) return;
-        const parts = tensor.labels.map((label, place) => `${label} ${short(chart.data[place + 1][at])}`);
-        said.textContent = `row ${tensor.rows[at]}: ${parts.join(", ")}`;
-      },
+      hovered: tell,
+      picked: (row) => page.goTo(row),
+      broken: tensor.rows.filter((_, place) => tensor.broken?.[place]),
     });
+    tell(null);
   }
 
   const [control, list] = choice(
@@ -53,9 +61,12 @@ function bandsView(target, { tensors }, page) {
     list.value = wanted;
     tensor = tensors[wanted];
   }
-  keyboard(box, () => chart);
+  keyboard(box, () => chart, (row) => page.goTo(row));
   fits(box, () => chart);
   repaints(paint);
-  page.follows(() => chart?.redraw(false));
+  page.follows(() => {
+    chart?.redraw(false);
+    tell(null);
+  });
   paint();
 }

@@ -6,6 +6,7 @@ function heatmapView(target, { maps }, page) {
   const canvas = make("canvas", { tabindex: 0, role: "img" });
   const names = make("div", { class: "names", "aria-hidden": "true" });
   const said = make("output", { class: "where", "aria-live": "polite" });
+  const ends = make("div", { class: "ends", "aria-hidden": "true" });
   const scale = make("p", { class: "scale" });
   let [map, at, own] = [maps[0], [0, 0], false];
 
@@ -17,22 +18,27 @@ function heatmapView(target, { maps }, page) {
       const value = map.values[place];
       if (value > 0 && Number.isFinite(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
     }
-    return low <= high ? [low, high] : null;
+    return low <= high ? [Math.min(low, high / 2), high] : null; // rounding is not made to look like a range
   }
 
   function colour(value, limits) {
     if (Number.isNaN(value)) return null;
     if (!Number.isFinite(value)) return BROKEN;
-    if (value === 0 || limits === null) return between(CIVIDIS, 0);
     const [low, high] = limits.map(Math.log);
-    return between(CIVIDIS, high > low ? (Math.log(value) - low) / (high - low) : 0.5);
+    return between(CIVIDIS, 0.1 + (0.9 * (Math.log(value) - low)) / (high - low)); // the darkest are seen on dark paper
+  }
+
+  function frame(pen, colours, left, top, width, height) {
+    pen.strokeStyle = colours.faint;
+    pen.lineWidth = 1;
+    pen.strokeRect(left + 1.5, top + 2.5, Math.max(1, width - 3), height - 5);
   }
 
   function paint() {
     const cells = map.starts.length;
     const lines = map.names.length;
     const ratio = devicePixelRatio;
-    const width = Math.max(100, canvas.parentElement.clientWidth - names.offsetWidth - 8);
+    const width = Math.max(100, target.clientWidth - names.offsetWidth - 8);
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(lines * LINE * ratio);
     canvas.style.width = `${width}px`;
@@ -45,12 +51,14 @@ function heatmapView(target, { maps }, page) {
     for (let line = 0; line < lines; line++) {
       const limits = own ? range(line) : all;
       for (let cell = 0; cell < cells; cell++) {
-        const found = colour(map.values[line * cells + cell], limits);
-        if (found === null) continue;
+        const value = map.values[line * cells + cell];
         const [left, right] = [
           Math.floor((cell * canvas.width) / cells),
           Math.floor(((cell + 1) * canvas.width) / cells),
         ];
+        if (value === 0) frame(pen, colours, left, line * LINE * ratio, right - left, LINE * ratio);
+        const found = value === 0 ? null : colour(value, limits);
+        if (found === null) continue;
         pen.fillStyle = `rgb(${found.join(" ")})`;
         pen.fillRect(left, line * LINE * ratio + 1, Math.max(1, right - left), LINE * ratio - 2);
       }
@@ -58,13 +66,17 @@ function heatmapView(target, { maps }, page) {
     const cell = map.starts.findLastIndex((first) => first <= page.row());
     pen.strokeStyle = colours.accent;
     pen.lineWidth = 2 * ratio;
-    pen.strokeRect((cell * canvas.width) / cells, 0, Math.max(2, canvas.width / cells), canvas.height);
-    scale.textContent =
-      all === null
-        ? "No number above 0."
-        : own
-          ? "Each line has its own scale, from dark for its least to bright for its largest."
-          : `From dark for ${short(all[0])} to bright for ${short(all[1])}, logarithmic; magenta is not finite, blank is nothing.`;
+    const [left, wide] = [(cell * canvas.width) / cells, Math.max(2, canvas.width / cells)];
+    const inner = Math.min(left, canvas.width - wide) + pen.lineWidth / 2;
+    pen.strokeRect(inner, pen.lineWidth / 2, wide - pen.lineWidth, canvas.height - pen.lineWidth);
+    const signs = "An empty frame is 0, magenta is not finite, and blank is nothing.";
+    if (all === null) scale.textContent = `No number above 0. ${signs}`;
+    else if (own) scale.textContent = `Each line has its own scale: bright for its largest, dark for half of that or less. ${signs}`;
+    else scale.textContent = `From dark for ${short(all[0])} to bright for ${short(all[1])}, logarithmic. ${signs}`;
+    ends.replaceChildren(
+      make("span", {}, `row ${map.starts[0]}`),
+      make("span", {}, `row ${map.ends[cells - 1]}`),
+    );
   }
 
   function tell() {
@@ -78,11 +90,11 @@ function heatmapView(target, { maps }, page) {
 
   function choose(place) {
     map = maps[place];
-    at = [0, map.starts.length - 1];
+    at = [0, Math.max(0, placeOf(map.starts, page.row()))];
     names.replaceChildren(...map.names.map((name) => make("div", { title: name }, name)));
     canvas.setAttribute(
       "aria-label",
-      `${map.title}: ${map.names.length} tensors. The arrow keys move from cell to cell.`,
+      `${map.title}: ${map.names.length} tensors. The arrow keys move from cell to cell, and Enter chooses a row.`,
     );
     paint();
     tell();
@@ -95,7 +107,9 @@ function heatmapView(target, { maps }, page) {
     at = [Math.min(Math.max(line, 0), map.names.length - 1), Math.min(Math.max(cell, 0), map.starts.length - 1)];
     tell();
   });
+  canvas.addEventListener("click", () => page.goTo(map.starts[at[1]]));
   canvas.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") page.goTo(map.starts[at[1]]);
     const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!move) return;
     event.preventDefault();
@@ -120,12 +134,16 @@ function heatmapView(target, { maps }, page) {
         paint();
       }),
     ),
-    make("div", { class: "heat" }, names, canvas),
+    make("div", { class: "heat" }, names, make("div", { class: "cells" }, canvas, ends)),
     scale,
     said,
   );
   new ResizeObserver(paint).observe(target);
   repaints(paint);
-  page.follows(paint);
+  page.follows(() => {
+    paint();
+    at[1] = Math.max(0, placeOf(map.starts, page.row()));
+    tell();
+  });
   choose(0);
 }

@@ -14,7 +14,8 @@ function onePicture(tensor, page) {
   const canvas = make("canvas", { class: "picture", role: "img", width: tensor.width, height: tensor.height });
   const zoom = Math.max(1, Math.min(28, Math.floor(320 / Math.max(tensor.width, tensor.height))));
   canvas.style.width = `${tensor.width * zoom}px`;
-  canvas.style.aspectRatio = `${tensor.width} / ${tensor.height}`;
+  if (tensor.height * zoom < 24) canvas.style.height = "24px"; // a long vector would be a thin line
+  else canvas.style.aspectRatio = `${tensor.width} / ${tensor.height}`;
   const said = make("figcaption", {});
   function update() {
     const pen = canvas.getContext("2d");

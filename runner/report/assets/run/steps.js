@@ -1,8 +1,21 @@
 // One row at a time: the program with its current step, the graph, and the tensors with what the step changed.
 
+// The places of rows at a line of the program, and words for the first of them.
+function rowsOfLine(lines, line, page) {
+  const places = lines.flatMap((each, place) => (each === line ? [place] : []));
+  const numbers = places.slice(0, 3).map((place) => page.rows[place].row);
+  const words = numbers.length ? `row${places.length > 1 ? "s" : ""} ${numbers.join(", ")}${places.length > 3 ? ", …" : ""}` : "no row";
+  return { places, words };
+}
+
 function programView({ program, lines }, page) {
-  const items = program.map((line) => {
-    const item = make("li", { value: line.number ?? null }, line.text);
+  const items = program.map((line, place) => {
+    const { places, words } = rowsOfLine(lines, place, page);
+    const next = () => page.go(places.find((each) => each > page.at()) ?? places[0]);
+    const text = make("span", { class: "what" }, coded(line.text));
+    const item = make("li", { value: line.number ?? null }, places.length ? button(text, next, { class: "line" }) : text);
+    const verdict = line.verdict ? make("span", { class: line.passed ? "passed" : "note" }, line.verdict) : null;
+    if (verdict || places.length || line.silent) item.append(make("span", { class: "note" }, " ", verdict ?? words));
     if (!line.number) item.style.listStyleType = "none";
     item.style.marginInlineStart = `${line.depth * 1.5}em`;
     return item;
@@ -31,6 +44,7 @@ function tensorTable({ tensors }, page) {
       const changed = tensor.changed[at] === 1;
       value.textContent = tensor.values[at] ?? "none";
       change.textContent = tensor.by[at] ?? (changed ? "changed" : "");
+      value.classList.toggle("broken", NOT_FINITE.test(tensor.values[at]));
       const moved = changed || ![null, "same"].includes(tensor.by[at]);
       row.className = moved ? "changed" : tensor.values[at] === null ? "missing" : "";
       if (tensor.name === page.name) row.classList.add("marked");
@@ -41,7 +55,7 @@ function tensorTable({ tensors }, page) {
   const head = make(
     "tr",
     {},
-    ["name", "kind", "value in this row", "change"].map((name) => make("th", { scope: "col" }, name)),
+    ["name", "shape and dtype", "value in this row", "change"].map((name) => make("th", { scope: "col" }, name)),
   );
   return make(
     "div",
@@ -60,11 +74,22 @@ function tensorTable({ tensors }, page) {
   );
 }
 
+// The arithmetic of an update, with its numbers.
+function sumsView({ sums }, page) {
+  const list = make("div", { class: "sums", "aria-live": "polite" });
+  const update = () => list.replaceChildren(...sums[page.at()].map((sum) => make("p", {}, ...coded(sum))));
+  page.follows(update);
+  update();
+  return list;
+}
+
 function stepsView(target, data, page) {
   target.append(
     stepper(page),
+    make("p", { class: "note" }, ...coded(data.note)),
     make("div", { class: "beside" }, programView(data, page), data.tensors.length ? tensorTable(data, page) : null),
   );
+  if (data.sums?.some((each) => each.length)) target.append(sumsView(data, page));
   for (const graph of data.graphs) {
     target.append(make("h3", {}, `Graph of ${graph.objective}`));
     if (graph.left) target.append(make("p", { class: "note" }, `The graph has ${graph.left} nodes, too many to draw.`));

@@ -125,8 +125,8 @@ function chooser(page) {
   function update() {
     const at = page.shown.indexOf(page.chosen);
     text.textContent = page.chosen === null ? "no point" : said(page, page.chosen);
-    back.disabled = at <= 0;
-    on.disabled = at === page.shown.length - 1;
+    back.setAttribute("aria-disabled", at <= 0); // a disabled button would lose the focus
+    on.setAttribute("aria-disabled", at === page.shown.length - 1);
   }
   page.follows(update);
   update();

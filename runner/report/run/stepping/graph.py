@@ -66,7 +66,12 @@ def _label(plan: Plan, node: fx.Node) -> tuple[str, str]:
     target = node.target
     name = "grad" if target is gradient else str(getattr(target, "__name__", target))
     numbers = [nested(argument) for argument in node.args if isinstance(argument, (bool, int, float))]
-    written = f"{_SIGNS.get(name, name)}{' ' + ', '.join(numbers) if numbers else ''}"
+    if name in _SIGNS:
+        first = name in _REVERSED or not isinstance(next(iter(node.args), node), fx.Node)
+        words = [*numbers, _SIGNS[name]] if first else [_SIGNS[name], *numbers]  # `1 −` or `− 1`
+        written = " ".join(words)
+    else:
+        written = f"{name}(·, {', '.join(numbers)})" if numbers else name
     return shortened(written, _LONGEST), "operation"
 
 
@@ -78,6 +83,9 @@ _SIGNS: Mapping[str, str] = {
     **dict.fromkeys(("pow", "rpow"), "power"),
     "matmul": "@",
 }
+
+_REVERSED = frozenset({"rsub", "rtruediv", "rpow"})
+"""Operations whose number is on the left."""
 
 
 def _shape(node: fx.Node) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from runner.plan import Plan
 from runner.plan.program.instructions import Action, Argument, Backward, Evaluation, Forward, LoopStart, Step, Train
 from runner.plan.streams import stream_seed
 from runner.record.resuming.stopped import changed_data
+from runner.report.run.replayed import Flow, Replayed, Replays
 from runner.report.run.stepping.drawing import NotPossible, draws_before
 from runner.report.run.subject import Subject
 
@@ -43,29 +43,6 @@ TENSOR_BYTES = 256 << 20
 
 CLOSE = 1e-4
 """How far, relatively, the objective may be from the recorded one, as on another processor."""
-
-Flow = dict[fx.Node, tuple[Any, Tensor | None]]
-"""The value of each node, and its gradient; None where it has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """One row, computed again."""
-
-    computation: Computation
-    objective: str
-    flow: Flow
-    kind: str  # of its step: "forward", "backward", "train", or "first" of the evaluations of L-BFGS
-
-
-@dataclass(frozen=True, slots=True)
-class Replays:
-    """The chosen rows that could be computed again."""
-
-    flows: Mapping[int, Replayed]  # by position
-    reason: str | None = None  # why there are none, or not of all rows
-    differs: float = 0.0  # the largest relative difference of an objective from the recorded one
-    reasons: Mapping[int, str] = field(default_factory=dict)  # by position, why a row could not be computed again
 
 
 def replays(subject: Subject) -> Replays:

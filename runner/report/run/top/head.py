@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from runner.report.markup import Markup, alert, block, facts, joined, paragraph, tag, text
 from runner.report.run.subject import Subject
+from runner.report.run.top.failure import failure_of
+from runner.report.run.top.story import story_of
 from runner.report.unreadable import version_note
 from runner.text import counted
 
@@ -34,13 +36,18 @@ def head_of(subject: Subject) -> Markup:
     for problem in (failure or {}).get("problems", ())[:MOST_PROBLEMS]:
         said.append(alert(problem["message"], problem.get("hint")))
     if subject.focus is not None and not failure:
-        said.append(alert(subject.focus.reason))
+        said.append(alert(f"row {int(subject.rows.numbers[subject.focus.position]):,}: {subject.focus.reason}"))
+    found = failure_of(subject)
+    if found is not None:
+        said.append(found)
+    said.append(story_of(subject))
     said += [paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note") for sentence in subject.left_out]
     warnings = manifest.get("warnings") or []
     if warnings:
         summary = tag("summary", text(counted(len(warnings), "warning")))
         body = joined(block(warning, "Warning") for warning in warnings[:MOST_PROBLEMS])
-        said.append(tag("details", summary, body, class_="warnings", open="" if len(warnings) <= 3 else None))
+        opened = "" if len(warnings) <= 3 and subject.focus is None else None
+        said.append(tag("details", summary, body, class_="warnings", open=opened))
     return joined(said)
 
 

@@ -1,0 +1,90 @@
+"""A run of a few scalars, whose page tells its story number by number: constants, and updates as arithmetic."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from runner.engine.state import initial_state
+from runner.errors import SteprunError
+from runner.plan.program.instructions import Action, Step, Train
+from runner.report.reading.rows import MOST_CHOSEN
+from runner.report.run.numbers import MOST_WRITTEN, number
+from runner.report.run.stepping.replaying import pattern_of
+from runner.report.run.subject import Subject
+
+MOST_ELEMENTS = 4
+"""The most elements of a parameter of such a run."""
+
+MOST_PARAMETERS = 8
+
+_PLAIN = frozenset({"lr", "foreach", "fused", "differentiable"})
+"""The arguments that leave SGD at `w - lr * w.grad`."""
+
+
+def is_small(subject: Subject) -> bool:
+    """Whether a run has few rows, few parameters of few elements, and no data."""
+    plan = subject.plan
+    if plan is None or plan.sources or not 0 < len(subject.rows) <= MOST_CHOSEN:
+        return False
+    sizes = [math.prod(plan.tensors[name].shape) for name in plan.parameters]
+    return len(sizes) <= MOST_PARAMETERS and max(sizes) <= MOST_ELEMENTS
+
+
+def constants_of(subject: Subject) -> dict[str, Tensor]:
+    """The tensor constants of a small run, if they are small."""
+    plan = subject.plan
+    if plan is None or not is_small(subject):
+        return {}
+    small = [
+        name
+        for name, tensor in plan.tensors.items()
+        if tensor.role == "constant" and math.prod(tensor.shape) <= MOST_WRITTEN
+    ]
+    try:
+        values = initial_state(plan).constants
+    except (SteprunError, OSError):
+        return {}
+    return {name: values[name] for name in small if isinstance(values.get(name), Tensor)}
+
+
+def updates_of(subject: Subject, position: int) -> list[str]:
+    """The arithmetic of a step of plain SGD for each parameter of one element: `x1: 100 - 0.01 × 10 = 99.9`."""
+    plan, step = subject.plan, next(each for each in subject.steps if each.position == position)
+    if plan is None:
+        return []
+    action = next(
+        (each for each in plan.program if isinstance(each, Action) and re.fullmatch(pattern_of(each.path), step.path)),
+        None,
+    )
+    if action is None or not isinstance(action.argument, (Step, Train)):
+        return []
+    return [said for name in action.argument.optimizers for said in _updates(subject, name, position)]
+
+
+def _updates(subject: Subject, optimizer: str, position: int) -> Iterator[str]:
+    assert subject.plan is not None
+    plan = subject.plan.optimizers[optimizer]
+    tensors = {tensor.of.name: tensor.values for tensor in subject.tensors}
+    for group in plan.groups:
+        rate = group.options.get("lr")
+        if plan.kind != "sgd" or not set(group.options) <= _PLAIN or not isinstance(rate, (int, float)):
+            continue
+        for name in group.parameters:
+            values = [
+                tensors.get(name, {}).get(position - 1),
+                tensors.get(f"{name}.grad", {}).get(position),
+                tensors.get(name, {}).get(position),
+            ]
+            if all(value is not None and value.numel() == 1 for value in values):
+                before, slope, after = (float(value.detach()) for value in values if value is not None)
+                yield f"`{name} ← {name} − lr · {name}.grad` = {_sum(before, rate, slope, after)}"
+
+
+def _sum(before: float, rate: float, slope: float, after: float) -> str:
+    found = f"{number(before)} − {number(float(rate))} × {number(slope)} = {number(after)}"
+    precise = f"{after:.9g}"
+    return found if precise == number(after) else f"{found}, as stored {precise}"
