@@ -104,7 +104,9 @@ def _check_is_of_run(run: Folder, file: str, shown: str, own: bool, *, pinned: b
     Raises:
         FileFault: its header has the digest of another config, or of none although it must, or its bytes are not
             those that the run wrote.
+        FileNotFoundError: there is none.
     """
+    run.open(file).close()
     try:
         manifest = parse_json(run.read(MANIFEST_FILE, LARGEST_JSON))
         fields, digests = manifest["config_fields"], manifest.get("weights", {})
