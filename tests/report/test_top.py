@@ -69,8 +69,14 @@ def test_a_run_of_scalars_begins_with_its_formula_its_start_and_the_verdict_of_i
 def test_the_steps_of_a_run_of_scalars_have_their_arithmetic_their_checks_and_the_constant(linear: Path) -> None:
     data = data_of(linear, "steps")
     stored = [float(numpy.float32(100) - numpy.float32(0.01) * numpy.float32(10))]
-    assert data["sums"][2][0] == f"`x1 ← x1 − lr · x1.grad` = 100 − 0.01 × 10 = 99.9, as stored {stored[0]:.9g}"
-    assert [len(each) for each in data["sums"]] == [0, 0, 3, 0]
+    assert (
+        data["sums"][2][0] == f"`x1 ← x1 − lr · x1.grad` = 100 − 0.01 × 10 = 99.9, rounded to float32: {stored[0]:.9g}"
+    )
+    assert data["sums"][3] == [
+        f"`{name}.grad ← {name}.grad + ∂` = {slope} + {slope} = {2 * slope}"
+        for name, slope in (("x1", 10), ("x2", 20), ("x3", 30))
+    ]
+    assert [len(each) for each in data["sums"]] == [0, 0, 3, 3]
     assert [line["text"] for line in data["program"]] == [
         "start: the initial weights",
         "backward f",
@@ -135,7 +141,7 @@ def test_a_failed_run_says_where_when_why_and_how_to_go_on(failed: tuple[Path, P
     run, folder = failed
     found = story(run, folder)
     last = max(row.number for row in runner.open_run(run))
-    assert found["where"] == f"{folder}/config.yaml:7:28; the line in the config of this page"
+    assert found["where"] == f"{folder}/config.yaml:7:28; line 8 of the config below"
     words = "iteration 3 of 9, epoch 1 of 3, batch 3 of 3"
     assert found["when"] == f"row {last}, for_each[3].train: {words}; step by step"
     assert found["origin"].startswith("probabilities ")

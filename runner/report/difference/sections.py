@@ -117,7 +117,10 @@ def _structure(difference: Difference) -> Section | None:
         if only:
             listed = joined(tag("li", leads.name(name)) for name in only[:MOST_NAMES])
             more = f", the first {MOST_NAMES}" if len(only) > MOST_NAMES else ""
-            said += [tag("h3", text(f"{counted(len(only), 'tensor')} only {word}{more}")), tag("ul", listed)]
+            said += [
+                tag("h3", text(f"{counted(len(only), 'tensor')} on the {word} side only{more}")),
+                tag("ul", listed),
+            ]
     for each in (verdict.get("redeclared") or ())[:MOST_NAMES]:
         name = leads.name(each["name"])
         said.append(tag("p", name, text(f" is {each['found']}, expected {each['expected']}")))
@@ -126,7 +129,9 @@ def _structure(difference: Difference) -> Section | None:
         if found.get("count"):
             place = found["first"]
             where = leads.step(place["path"], f"row {place['row']}, {place['path']}")
-            said.append(tag("p", text(f"{counted(found['count'], 'row')} only {word}; the first is "), where))
+            said.append(
+                tag("p", text(f"{counted(found['count'], 'row')} on the {word} side only; the first is "), where)
+            )
     if not said:
         return None
     return Section(f"{difference.prefix}structure", "What only one side has", joined(said))

@@ -26,8 +26,8 @@ MOST_ROWS = 10_000_000
 STEPS_AT_A_TIME = 4096
 
 IN_WORDS = (
-    "A row is a step that the log has; row 0 has the values before the first step. "
-    "In a path such as `repeat[26].1.train`, 26 is the iteration of the loop, and 1 the number of the step in it."
+    "A row has the values after one step, and row 0 those before the first. Steps such as `expect` have no row. "
+    "In a path such as `repeat[26].1.train`, 26 is the iteration of the loop, and 1 the place of the step in it."
 )
 """What a row and its path are, for a reader of a page."""
 

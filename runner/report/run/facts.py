@@ -24,7 +24,7 @@ def config(subject: Subject) -> Section:
     if overrides:
         said.append(facts(("override", override) for override in overrides[:MOST_FACTS]))
     said.append(tag("h3", text("Config, with its overrides applied" if overrides else "Config")))
-    own = f"The `{CONFIG_FILE}` of the run, with its name and whole paths: its lines are its own."
+    own = f"The `{CONFIG_FILE}` of the run also has its name and absolute paths, so its lines may have other numbers."
     said += [paragraph(own, "note"), file_text(subject.run.path, CONFIG_FILE, failing_line(subject))]
     return Section("config", "Config", joined(said))
 

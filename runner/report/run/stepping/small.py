@@ -10,7 +10,8 @@ from torch import Tensor
 
 from runner.engine.state import initial_state
 from runner.errors import SteprunError
-from runner.plan.program.instructions import Action, Step, Train
+from runner.language.dtypes import dtype_name
+from runner.plan.program.instructions import Action, Backward, Step, Train
 from runner.report.reading.rows import MOST_CHOSEN
 from runner.report.run.numbers import MOST_WRITTEN, number
 from runner.report.run.stepping.replaying import pattern_of
@@ -52,7 +53,10 @@ def constants_of(subject: Subject) -> dict[str, Tensor]:
 
 
 def updates_of(subject: Subject, position: int) -> list[str]:
-    """The arithmetic of a step of plain SGD for each parameter of one element: `x1: 100 - 0.01 × 10 = 99.9`."""
+    """The arithmetic of a step for each parameter of one element: a gradient that is added, or plain SGD.
+
+    `x1.grad + ∂ = 10 + 10 = 20`, or `x1 ← x1 − lr · x1.grad = 100 − 0.01 × 10 = 99.9`.
+    """
     plan, step = subject.plan, next(each for each in subject.steps if each.position == position)
     if plan is None:
         return []
@@ -60,9 +64,22 @@ def updates_of(subject: Subject, position: int) -> list[str]:
         (each for each in plan.program if isinstance(each, Action) and re.fullmatch(pattern_of(each.path), step.path)),
         None,
     )
+    if action is not None and isinstance(action.argument, Backward):
+        return list(_added(subject, action.argument, position))
     if action is None or not isinstance(action.argument, (Step, Train)):
         return []
     return [said for name in action.argument.optimizers for said in _updates(subject, name, position)]
+
+
+def _added(subject: Subject, backward: Backward, position: int) -> Iterator[str]:
+    tensors = {tensor.of.name: tensor.values for tensor in subject.tensors}
+    for name in backward.parameters:
+        values = tensors.get(f"{name}.grad", {})
+        before, after = values.get(position - 1), values.get(position)
+        if before is None or after is None or after.numel() != 1 or not before.any():
+            continue
+        old, new = float(before.detach()), float(after.detach())
+        yield f"`{name}.grad ← {name}.grad + ∂` = {number(old)} + {number(new - old)} = {number(new)}"
 
 
 def _updates(subject: Subject, optimizer: str, position: int) -> Iterator[str]:
@@ -81,10 +98,11 @@ def _updates(subject: Subject, optimizer: str, position: int) -> Iterator[str]:
             ]
             if all(value is not None and value.numel() == 1 for value in values):
                 before, slope, after = (float(value.detach()) for value in values if value is not None)
-                yield f"`{name} ← {name} − lr · {name}.grad` = {_sum(before, rate, slope, after)}"
+                dtype = dtype_name(subject.plan.tensors[name].dtype)
+                yield f"`{name} ← {name} − lr · {name}.grad` = {_sum(before, rate, slope, after, dtype)}"
 
 
-def _sum(before: float, rate: float, slope: float, after: float) -> str:
+def _sum(before: float, rate: float, slope: float, after: float, dtype: str) -> str:
     found = f"{number(before)} − {number(float(rate))} × {number(slope)} = {number(after)}"
     precise = f"{after:.9g}"
-    return found if precise == number(after) else f"{found}, as stored {precise}"
+    return found if precise == number(after) else f"{found}, rounded to {dtype}: {precise}"

@@ -30,7 +30,7 @@ MOST_GRAPHS = 6
 
 _ROLES = {"weight": "weight", "gradient": "gradient", "state": "state", "value": "value", "norm": "value"}
 _VALUES = "The value of each node, and ∂, the gradient of the objective with respect to it, in this step alone."
-_ADDS_UP = "`backward` adds ∂ to `.grad` in the table, which grows until `zero_grad`."
+_ADDS_UP = "`backward` adds ∂ to the `.grad` in the table; `zero_grad` clears it."
 _BEFORE = "The weights are those before the step."
 _COMPUTED: Mapping[str, str] = {
     "forward": "The value of each node in this step.",

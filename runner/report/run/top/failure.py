@@ -62,9 +62,9 @@ def _facts(subject: Subject) -> Iterator[tuple[str, Markup]]:
     for problem in problems_of(manifest)[:1]:
         if problem.get("source") and problem.get("line"):
             place = f"{problem['source']}:{problem['line']}:{problem.get('column', 1)}"
-            link = line_link(PREFIX, failing_line(subject), "the line in the config of this page")
-            shown = [coded(f"`{place}`")]
-            yield "where", joined([*shown, text("; "), link] if failing_line(subject) is not None else shown)
+            line, shown = failing_line(subject), [coded(f"`{place}`")]
+            link = line_link(PREFIX, line, f"line {line} of the config below")
+            yield "where", joined([*shown, text("; "), link] if line is not None else shown)
     step = next((each for each in subject.steps if each.position == position), None)
     if step is not None:
         words = Places(subject.plan).words(step.path)
