@@ -212,7 +212,7 @@ rows  9 rows, bit for bit
     apart     abs 1, rel 0.5, 4,194,304 ULP of float32
     elements  2 of 2 differ (100%)
     passes at rtol 0.501, or atol 1 alone, or ulp 4,194,304
-    cause     the configs differ in `constants.rate`, `seed`: change one at a time to tell them apart
+    cause     the configs differ in `constants.rate`, `seed`: try one change at a time
               gradients bit-equal, update of `x` differs: look at the optimizer
               the update is 1/2 × the expected one
     growth    a jump: error 0.5 in row 1, 25 in row 8

@@ -153,7 +153,7 @@ def test_the_top_says_what_changed_how_far_it_goes_and_where_it_ends(two_changes
     causes = re.findall(r"<li>(.*?)</li>", section(report, "first").text)
     assert causes[0] == (
         "the configs differ in <code>expression</code>, <code>optimizer.sgd.weight_decay</code>: "
-        "change one at a time to tell them apart"
+        "try one change at a time"
     )
 
 

@@ -289,7 +289,7 @@ def test_numbers_are_those_of_their_row_and_every_view_follows_it(browser: Any, 
         assert page.text_content(said) == page.text_content(where) == "row 2: 3.step"
         assert page.text_content(reading) == "– (row 1: 14000)"
         assert page.text_content("#norms output") == "x1.grad, row 2: 10"
-        assert page.text_content("#steps .sums p").endswith("= 100 − 0.01 × 10 = 99.9, as stored 99.9000015")
+        assert page.text_content("#steps .sums p").endswith("= 100 − 0.01 × 10 = 99.9, rounded to float32: 99.9000015")
         forward = page.locator("#steps").get_by_role("button", name="Next row")
         for _ in range(2):
             forward.press("Enter")

@@ -69,7 +69,7 @@ class RunDifference(Shown):
         keys = [f"`{each.key}`" for each in self.config if each.key.partition(".")[0] not in WITHOUT_NUMBERS]
         if not keys or self.verdict.first_difference is None:
             return ()
-        can = ", which can explain this" if len(keys) == 1 else ": change one at a time to tell them apart"
+        can = ", which can explain this" if len(keys) == 1 else ": try one change at a time"
         return (f"the configs differ in {listing(keys, MOST_CHANGED)}{can}",)
 
     def _tables(self) -> Iterator[Table]:
