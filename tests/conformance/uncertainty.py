@@ -26,19 +26,26 @@ from .configs import job_of
 from .outcomes import found_by
 from .running import run_job
 
-RUNS = 8
+RUNS = (2, 4, 8)
+"""How many perturbed runs explain a difference: the next number where fewer do not."""
 
 
 def beyond_uncertainty(attempt: Attempt, missed: Iterable[Difference]) -> list[Difference]:
     """Those of the missed results that are farther from what is stated than another machine may be."""
-    perturbed = [_perturbed(attempt, seed) for seed in range(RUNS)]
     found, expected = found_by(attempt), expected_results(attempt.case)
-    return [
-        each
-        for each in missed
-        if each.key not in found
-        or not _holds(found[each.key], expected[each.key], [run[each.key] for run in perturbed if each.key in run])
-    ]
+    perturbed: list[dict[str, Tensor]] = []
+    left = list(missed)
+    for runs in RUNS:
+        perturbed += [_perturbed(attempt, seed) for seed in range(len(perturbed), runs)]
+        left = [
+            each
+            for each in left
+            if each.key not in found
+            or not _holds(found[each.key], expected[each.key], [run[each.key] for run in perturbed if each.key in run])
+        ]
+        if not left:
+            break
+    return left
 
 
 def _perturbed(attempt: Attempt, seed: int) -> dict[str, Tensor]:
