@@ -29,7 +29,7 @@ def item(states: States, node: fx.Node) -> State | None:
 
 
 def joined(states: States, node: fx.Node) -> State | None:
-    operands, place = node.args[0], argument_of(node, 1, "dim", 0)
+    operands, place = argument_of(node, 0, "tensors"), argument_of(node, 1, "dim", 0)
     if not isinstance(operands, (tuple, list)) or type(place) is not int:
         return None
     dims = {state.dim if isinstance(state, Rows) else -1 for state in map(states.of, operands)}
@@ -45,7 +45,7 @@ def joined(states: States, node: fx.Node) -> State | None:
 
 def stacked_columns(states: States, node: fx.Node) -> State | None:
     """The rule of `hstack`, `column_stack` and `dstack` of operands that all have the samples in dimension 0."""
-    operands, name = node.args[0], name_of(node)
+    operands, name = argument_of(node, 0, "tensors"), name_of(node)
     if not isinstance(operands, (tuple, list)) or any(states.of(operand) != Rows(0) for operand in operands):
         return None
     ranks = {len(shape_of(operand)) for operand in operands}

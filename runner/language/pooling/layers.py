@@ -13,6 +13,7 @@ from runner.language.pooling.rules import (
     argument_of,
     broadcast,
     only_operand,
+    operands_of,
     shape_of,
     single_operand,
 )
@@ -91,8 +92,8 @@ def prelu(states: States, node: fx.Node) -> State | None:
 
 def sampled(states: States, node: fx.Node) -> State | None:
     """The rule of `grid_sample`, with a grid for each image."""
-    images, grid = node.args[:2]
-    return Rows(0) if states.of(images) == Rows(0) and states.of(grid) == Rows(0) else None
+    operands = operands_of(node, "input", "grid")
+    return Rows(0) if operands and all(states.of(operand) == Rows(0) for operand in operands) else None
 
 
 def pad(states: States, node: fx.Node) -> State | None:
@@ -105,8 +106,8 @@ def pad(states: States, node: fx.Node) -> State | None:
 
 def solve(states: States, node: fx.Node) -> State | None:
     """The rule of `linalg.solve` of batches of matrices."""
-    operands = node.args[:2]
-    if any(len(shape_of(operand)) != 3 for operand in operands):
+    operands = operands_of(node, "A", "B")
+    if operands is None or any(len(shape_of(operand)) != 3 for operand in operands):
         return None
     dims = {states.of(operand) for operand in operands if not isinstance(states.of(operand), Constant)}
     constants = [operand for operand in operands if isinstance(states.of(operand), Constant)]

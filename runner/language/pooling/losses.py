@@ -15,6 +15,7 @@ from runner.language.pooling.rules import (
     argument_of,
     broadcast,
     is_tensor,
+    name_of,
     shape_of,
 )
 
@@ -29,6 +30,10 @@ def measure(pool: Pool) -> Rule:
     return rule
 
 
+WEIGHTED = frozenset({"mse_loss", "l1_loss"})
+"""Losses whose mean divides by the sum of their weights, if they have any."""
+
+
 def loss(states: States, node: fx.Node) -> State | None:
     """The rule of a loss that is computed element by element, and reduced as its `reduction` says."""
     operands = [operand for operand in node.all_input_nodes if is_tensor(operand)]
@@ -41,8 +46,10 @@ def loss(states: States, node: fx.Node) -> State | None:
     if reduction == "none":
         return Rows(len(shape_of(node)) + right)
     if reduction == "batchmean":
-        first = operands[0]
-        return Term("mean") if right == -len(shape_of(first)) else None
+        first = argument_of(node, 0, "input")
+        return Term("mean") if isinstance(states.of(first), Rows) and right == -len(shape_of(first)) else None
+    if reduction == "mean" and name_of(node) in WEIGHTED and argument_of(node, 5, "weight") is not None:
+        return None
     return Term("mean") if reduction == "mean" else Term("sum") if reduction == "sum" else None
 
 
@@ -70,7 +77,7 @@ def by_sample(states: States, node: fx.Node) -> State | None:
     """The rule of a loss that has one value for each sample in dimension 0, such as `triplet_margin_loss`."""
     operands = [operand for operand in node.all_input_nodes if is_tensor(operand)]
     with_samples = [operand for operand in operands if isinstance(states.of(operand), Rows)]
-    if any(states.of(operand) != Rows(0) for operand in with_samples) or with_samples[0] is not node.args[0]:
+    if any(states.of(operand) != Rows(0) for operand in with_samples) or with_samples[0] is not operands[0]:
         return None
     if len(shape_of(operands[0])) != 2 or any(isinstance(argument, str) for argument in node.args):
         return None

@@ -94,6 +94,8 @@ class Pooling:
             return Mixed(node)
         if length is not None and name not in TAKE_LENGTHS:
             return Mixed(node)
+        if self._loses_samples(node):
+            return Mixed(node)
         rule = RULES.get(name)
         return Mixed(node) if rule is None else rule(self, node) or Mixed(node)
 
@@ -113,6 +115,11 @@ class Pooling:
         """Returns True if an argument depends on the length of the batch, else None."""
         twin = self._other.get(node)
         return True if twin is not None and differ(node, twin) else None
+
+    def _loses_samples(self, node: fx.Node) -> bool:
+        """Whether the result for another batch length has other dimensions, as `squeeze` of a batch of one has."""
+        twin = self._other.get(node)
+        return twin is not None and len(shape_of(twin)) != len(shape_of(node))
 
     def _of_terms(self, node: fx.Node, name: str, states: Sequence[State], length: bool | None) -> State:
         terms = [state for state in states if isinstance(state, Term)]
@@ -145,7 +152,7 @@ class Pooling:
 
     def _scaled(self, node: fx.Node, name: str, terms: Sequence[Term]) -> State:
         """Returns the state of an operation with the batch length: a sum divided by the length is a mean."""
-        if name in ("truediv", "div") and len(terms) == 1 and isinstance(node.args[0], fx.Node):
+        if name in ("truediv", "div") and len(terms) == 1 and len(node.args) == 2 and isinstance(node.args[0], fx.Node):
             twin = self._other[node]
             one, two = cast(tuple[object, object], (node.args[1], twin.args[1]))
             lengths = self._lengths()

@@ -17,13 +17,15 @@ from runner.language.pooling.rules import (
     argument_of,
     broadcast,
     elementwise,
+    operands_of,
     shape_of,
     single_operand,
 )
 
 
 def matmul(states: States, node: fx.Node) -> State | None:
-    return product(states, node, *node.args[:2])
+    operands = operands_of(node, "input A", "other mat2 vec tensor B")
+    return None if operands is None else product(states, node, *operands)
 
 
 def product(states: States, node: fx.Node, left: Any, right: Any) -> State | None:
@@ -53,7 +55,10 @@ def product(states: States, node: fx.Node, left: Any, right: Any) -> State | Non
 
 def added_matmul(states: States, node: fx.Node) -> State | None:
     """The rule of `addmm`, `addmv` and `baddbmm`: a product is added to a constant that is the same for each sample."""
-    added, left, right = node.args[:3]
+    operands = operands_of(node, "input", "mat1 mat batch1", "mat2 vec batch2")
+    if operands is None:
+        return None
+    added, left, right = operands
     found = product(states, node, left, right)
     if not isinstance(found, Rows) or not isinstance(states.of(added), Constant) or not isinstance(added, fx.Node):
         return None
@@ -63,7 +68,10 @@ def added_matmul(states: States, node: fx.Node) -> State | None:
 
 def inner(states: States, node: fx.Node) -> State | None:
     """The rule of `inner`: the last dimensions are contracted."""
-    left, right = node.args[:2]
+    operands = operands_of(node, "input", "other")
+    if operands is None:
+        return None
+    left, right = operands
     one, two, rank = states.of(left), states.of(right), len(shape_of(left))
     if isinstance(one, Rows) and isinstance(two, Rows):
         return Term("sum") if one.dim == rank - 1 and two.dim == len(shape_of(right)) - 1 else None
@@ -74,16 +82,18 @@ def inner(states: States, node: fx.Node) -> State | None:
 
 
 def outer(states: States, node: fx.Node) -> State | None:
-    one, two = (states.of(operand) for operand in node.args[:2])
-    if isinstance(one, Rows) and isinstance(two, Rows):
-        return None
-    return Rows(0 if isinstance(one, Rows) else 1)
+    operands = operands_of(node, "input", "vec2")
+    rows = [isinstance(states.of(operand), Rows) for operand in operands or ()]
+    return Rows(rows.index(True)) if rows.count(True) == 1 else None
 
 
 def distances(states: States, node: fx.Node) -> State | None:
     """The rule of `cdist` of the samples and fixed points."""
-    one, two = (states.of(operand) for operand in node.args[:2])
-    if any(len(shape_of(operand)) != 2 for operand in node.args[:2]) or {type(one), type(two)} != {Rows, Constant}:
+    operands = operands_of(node, "x1", "x2")
+    if operands is None or any(len(shape_of(operand)) != 2 for operand in operands):
+        return None
+    one, two = map(states.of, operands)
+    if {type(one), type(two)} != {Rows, Constant}:
         return None
     found, place = (one, 0) if isinstance(one, Rows) else (two, 1)
     return Rows(place) if found == Rows(0) else None
@@ -114,7 +124,10 @@ def cross(states: States, node: fx.Node) -> State | None:
 
 
 def bilinear(states: States, node: fx.Node) -> State | None:
-    left, right, weight = node.args[:3]
+    operands = operands_of(node, "input1", "input2", "weight")
+    if operands is None:
+        return None
+    left, right, weight = operands
     one, two = states.of(left), states.of(right)
     separate = isinstance(one, Rows) and one == two and isinstance(states.of(weight), Constant)
     return one if separate and isinstance(one, Rows) and one.dim < len(shape_of(left)) - 1 else None
@@ -126,6 +139,8 @@ def linear(states: States, node: fx.Node) -> State | None:
 
 
 def einsum(states: States, node: fx.Node) -> State | None:
+    if not node.args:
+        return None
     equation, *operands = node.args
     if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
         operands = list(operands[0])

@@ -162,6 +162,21 @@ def argument_of(node: fx.Node, place: int, name: str, default: Any = None) -> An
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
+def operands_of(node: fx.Node, *names: str) -> list[Any] | None:
+    """Returns the first arguments, by position or by name; None if one is missing.
+
+    Args:
+        names: for each argument its names in the functions that have a rule, separated by blanks.
+    """
+    found = list(node.args[: len(names)])
+    for alternatives in names[len(found) :]:
+        given = [node.kwargs[name] for name in alternatives.split() if name in node.kwargs]
+        if not given:
+            return None
+        found.append(given[0])
+    return found
+
+
 def elementwise(states: States, node: fx.Node) -> State | None:
     right = broadcast(states, node.all_input_nodes)
     return None if right is None else Rows(len(shape_of(node)) + right)
@@ -279,7 +294,7 @@ def moved(states: States, node: fx.Node) -> State | None:
         return None
     _, dim, shape = found
     rank, name = len(shape), name_of(node)
-    if name in (".T", ".mT", ".H", ".mH", "t"):
+    if name in (".T", ".mT", ".H", ".mH", "t", "adjoint"):
         order = list(range(rank))[::-1] if name in (".T", "t") else [*range(rank - 2), rank - 1, rank - 2]
         return Rows(order.index(dim))
     if name in ("transpose", "swapaxes", "swapdims"):
@@ -288,8 +303,8 @@ def moved(states: States, node: fx.Node) -> State | None:
             return None
         return Rows(ends[1] if dim == ends[0] else ends[0] if dim == ends[1] else dim)
     if name == "permute":
-        given = node.args[1] if isinstance(node.args[1], (tuple, list)) else node.args[1:]
-        dims = dims_of(given, rank)
+        given = node.args[1:] if len(node.args) > 2 else argument_of(node, 1, "dims")
+        dims = None if given is None else dims_of(given, rank)
         return None if dims is None else Rows(dims.index(dim))
     if name == "unsqueeze":
         place = argument_of(node, 1, "dim")
@@ -297,7 +312,7 @@ def moved(states: States, node: fx.Node) -> State | None:
             return None
         place %= rank + 1
         return Rows(dim + (place <= dim))
-    over = dims_of(argument_of(node, 1, "dim"), rank)
+    over = dims_of(argument_of(node, 1, "dim"), rank) if name == "squeeze" else None
     if over is None or shape[dim] == 1:
         return None
     return Rows(dim - sum(other < dim and shape[other] == 1 for other in over))

@@ -201,7 +201,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_words("layer_norm rms_norm"), layer_norm),
     "batch_norm": batch_norm,
     "instance_norm": instance_norm,
-    "group_norm": at_least(1),
+    "group_norm": in_first,
     **dict.fromkeys(_words("dropout alpha_dropout rrelu"), separate),
     **dict.fromkeys(_words("dropout1d dropout2d dropout3d feature_alpha_dropout"), in_first),
     **dict.fromkeys(_words("interpolate upsample upsample_nearest upsample_bilinear"), in_first),

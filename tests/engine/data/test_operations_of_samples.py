@@ -51,6 +51,27 @@ SEPARATE: dict[str, Value] = {
         s, w[0, :2].sigmoid(), 1
     )[0].mean(),
     "interpolate(x.unsqueeze(1), scale_factor=2.0).mean()": lambda x, y, w, s: x.mean(),
+    "adjoint(x).square().sum(0).mean()": lambda x, y, w, s: x.square().sum(1).mean(),
+    "x.unsqueeze(1).squeeze(1).square().mean()": lambda x, y, w, s: x.square().mean(),
+    "group_norm(x, 2).square().mean()": lambda x, y, w, s: F.group_norm(x, 2).square().mean(),
+    "cat(tensors=[x, scores], dim=1).square().mean()": lambda x, y, w, s: torch.cat([x, s], 1).square().mean(),
+    "hstack(tensors=[x, x]).square().mean()": lambda x, y, w, s: x.square().mean(),
+    "matmul(input=x, other=w).square().mean()": lambda x, y, w, s: s.square().mean(),
+    "addmm(input=w[0], mat1=x, mat2=w).square().mean()": lambda x, y, w, s: (w[0] + s).square().mean(),
+    "inner(input=scores, other=w[0]).square().mean()": lambda x, y, w, s: (s @ w[0]).square().mean(),
+    "outer(input=x[:, 0], vec2=w[0]).abs().mean()": lambda x, y, w, s: torch.outer(x[:, 0], w[0]).abs().mean(),
+    "cdist(x1=x, x2=w.T).mean()": lambda x, y, w, s: torch.cdist(x, w.T).mean(),
+    "triplet_margin_loss(anchor=x, positive=x.flip(1), negative=x + 1)": lambda x, y, w, s: F.triplet_margin_loss(
+        x, x.flip(1), x + 1
+    ),
+    "multi_margin_loss(input=scores, target=y)": lambda x, y, w, s: F.multi_margin_loss(s, y),
+    "permute(input=x.unsqueeze(1), dims=(0, 2, 1)).mean()": lambda x, y, w, s: x.mean(),
+    "kl_div(log_softmax(scores, 1), softmax(x[:, :3], 1), reduction='batchmean')": lambda x, y, w, s: F.kl_div(
+        s.log_softmax(1), x[:, :3].softmax(1), reduction="batchmean"
+    ),
+    "mse_loss(x, x.flip(1), weight=x.abs(), reduction='sum')": lambda x, y, w, s: (
+        (x - x.flip(1)).square() * x.abs()
+    ).sum(),
     "pad(x, (1, 1)).square().mean()": lambda x, y, w, s: x.square().sum() / (SAMPLES * 6),
 }
 
@@ -63,6 +84,10 @@ MIXING = {
     "cdist(x, x).mean()": "cdist",
     "x.repeat(2, 1).square().mean(0).amax()": "repeat",
     "(x @ x.T).mean()": "@",
+    "mse_loss(x, x.flip(1), weight=x.abs())": "mse_loss",
+    "l1_loss(x, x.flip(1), weight=x.abs())": "l1_loss",
+    "group_norm(x.unsqueeze(0), 1).square().amax(2).mean()": "group_norm",
+    "kl_div(log_softmax(w[0], 0).unsqueeze(0), softmax(scores, 1), reduction='batchmean')": "kl_div",
 }
 
 
@@ -89,6 +114,13 @@ def test_an_expression_that_keeps_samples_apart_is_exact_at_any_batch_size(
     x, y, w = arrays()
     _, row = runner.execute(plan)
     torch.testing.assert_close(row["test.loss"], SEPARATE[text](x, y, w, x @ w))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_batch_of_one_sample_loses_its_dimension_with_squeeze_and_warns(size: int, tmp_path: Path) -> None:
+    (warning,) = planned("x.unsqueeze(2).squeeze().amax(-1).mean()", size, tmp_path).warnings
+    assert warning.message.endswith("`squeeze` is not a mean, sum or extreme over them")
+    assert planned("x.unsqueeze(2).squeeze().amax(-1).mean()", 5, tmp_path).warnings == ()
 
 
 @over("text", list(MIXING))
