@@ -218,7 +218,7 @@ class Sweep:
 def _parts_of(
     directory: Path, folder: str, point: int, identity: str, spans: dict[Path, Span]
 ) -> list[tuple[Outcome, Path]]:
-    """The outcomes of a point, each with the first part that has it, in the order of the rungs.
+    """The outcomes of a point, each with the newest part that has it, in the order of the rungs.
 
     Only parts whose statistics allow the point are searched, so that the time does not grow with the other points.
 
@@ -232,7 +232,7 @@ def _parts_of(
         if not spans[path][0] <= point <= spans[path][1]:
             continue
         for outcome in read_part(path, lambda file: outcomes_of(written_in(file), identity), rows=False):
-            found.setdefault(outcome.rung, (outcome, path))
+            found[outcome.rung] = outcome, path
     return [found[rung] for rung in sorted(found)]
 
 
