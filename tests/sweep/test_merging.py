@@ -135,7 +135,7 @@ def test_rows_and_weights_that_are_computed_again_replace_the_others(merged: boo
     merging.remove_superseded(tmp_path, {"id0": 1, "id1": 0, "id9": 0}, itertools.count(200).__next__)
     left = {identity: [each.rung for each in rungs] for identity, rungs in outcomes_on_disk(tmp_path).items()}
     assert left == {"id0": [0], "id2": [0], "id3": [0], "id4": [0]}
-    # without the second part of a point, the first one ends with a row that it would have computed again
+    # the first part of a point that is not merged ends with a row that the second one had computed again
     found = [row for row in rows_of(tmp_path, "rows") if row["point"] > 0 or row["row"] < first]
     assert found == [row for row in rows if row["point"] > 1 or (row["point"] == 0 and row["row"] < first)]
     assert {row["row"] for row in found if row["point"] == 0} == {0, 1}
@@ -190,6 +190,15 @@ def test_of_two_parts_the_newer_one_is_read_and_merged(whole_sweep: Sweep) -> No
     merging.merge_parts(whole_sweep.path, itertools.count(100).__next__)
     assert len(list(part_paths(whole_sweep.path))) == 1
     assert_is_one_computation(open_sweep(whole_sweep.path), 0.3)
+
+
+def test_weights_are_those_of_the_last_rung_whatever_the_order_of_the_parts(whole_sweep: Sweep) -> None:
+    plan, _ = resume_sweep(whole_sweep.path, How())
+    work = Work(plan.base, whole_sweep.path)
+    state = _written(work, replace(plan.tasks[1], until=3), 9)
+    _written(work, replace(plan.tasks[1], rung=1, state=state), 2)  # in place of its part
+    merging.merge_parts(whole_sweep.path, itertools.count(100).__next__)
+    assert_is_one_computation(open_sweep(whole_sweep.path), 0.1)
 
 
 @pytest.mark.usefixtures("inline")

@@ -95,17 +95,24 @@ def remove_superseded(directory: Path, again: Mapping[str, int], take_number: Ca
         OSError: a file cannot be written; no row of another point is lost.
     """
     firsts = _firsts(directory)
+    stays = {key: first for key, first in firsts.items() if not _is_again(key, again)}
     for folder in (ROWS_FOLDER, WEIGHTS_FOLDER):
         for path in list(part_paths(directory, folder)):
-            outcomes = outcomes_in(path)
-            kept = [outcome for outcome in outcomes if outcome.rung < again.get(outcome.identity, outcome.rung + 1)]
-            if len(kept) == len(outcomes):
+            keys = {(outcome.identity, outcome.rung): outcome for outcome in outcomes_in(path)}
+            kept = [outcome for key, outcome in keys.items() if not _is_again(key, again)]
+            if len(kept) == len(keys):
                 continue
             if kept:
                 table = _table_of(path)
-                ends = _ends(kept, firsts) if folder == ROWS_FOLDER else _ends_of_weights(table, kept)
+                here = {key: firsts[key] for key in keys if key in firsts}  # their rows are in this part
+                ends = _ends(kept, stays | here) if folder == ROWS_FOLDER else _ends_of_weights(table, kept)
                 _write(path.parent, take_number(), [_rows_of(table, kept, ends)], kept)
             path.unlink()
+
+
+def _is_again(key: tuple[str, int], again: Mapping[str, int]) -> bool:
+    identity, rung = key
+    return identity in again and rung >= again[identity]
 
 
 def _firsts(directory: Path) -> dict[tuple[str, int], int]:

@@ -170,6 +170,8 @@ class Sweep:
         table = read_part(path, lambda file: file.read(use_threads=False)).filter(
             pyarrow.compute.field("point") == outcome.index
         )
+        rows = table.column("row").to_pylist()
+        table = table.slice(rows.index(max(rows)), 1)  # of the last rung: a merged part has all rungs, in any order
         columns = columns_of(table.schema)
         return {column.name: value for column in columns if (value := tensors_of(table, column)[-1]) is not None}
 
