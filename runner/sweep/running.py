@@ -31,8 +31,8 @@ from runner.sweep.points.space import Point
 from runner.sweep.points.task import Task
 from runner.sweep.record.config import SWEEP_FILE, check_unchanged, load_sweep
 from runner.sweep.record.manifest import opening, read_manifest, write_manifest
-from runner.sweep.record.merging import merge_parts
-from runner.sweep.record.parts import known_points, next_chunk, resumable
+from runner.sweep.record.merging import merge_parts, remove_superseded
+from runner.sweep.record.parts import known_points, last_rungs, next_chunk, resumable
 from runner.sweep.record.table import write_table
 from runner.sweep.rounds import Rounds, rounds_of
 from runner.sweep.widening import check_kept, check_not_widened, save, widened, widened_axes
@@ -183,7 +183,12 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
                     continue
                 if not journal.written:  # the table keeps the index of each point, also of those that wait
                     journal.write()
-                executor = executor or _executor(directory, plan, how)
+                if executor is None:
+                    executor, recorded = _executor(directory, plan, how), last_rungs(directory)
+                again = {task.identity: task.rung for task in waiting if recorded.pop(task.identity, -1) >= task.rung}
+                if again:
+                    remove_superseded(directory, again, executor.take_number)
+                    before = {key: each for key, each in before.items() if key[1] < again.get(key[0], key[1] + 1)}
                 for event in executor.run(waiting):
                     if isinstance(event, Begun):
                         watch.begun(event.index)

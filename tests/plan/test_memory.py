@@ -261,6 +261,17 @@ def test_a_run_that_takes_more_than_the_limit_is_refused() -> None:
     assert runner.compile(config, limits=PlanLimits(memory=64 << 20))
 
 
+@pytest.mark.parametrize(
+    ("budget", "expected"), [("GiB", 1000), ("2 * GiB", 2000), ("5000 - B", 4990), ("-B + 200", 190)]
+)
+def test_a_budget_may_read_a_constant_with_the_name_of_a_unit(budget: str, expected: int) -> None:
+    constants = "constants: {GiB: 1000, B: 10}\n"
+    plan = compiled(
+        f"parameters: {{w: 1.0}}\n{constants}expression: f = w\nlog: {{budget: {budget}}}\nsteps: [forward]"
+    )
+    assert plan.log.budget == expected
+
+
 @pytest.mark.parametrize("budget", ["1048576", "1 MiB", "1024KiB"])
 def test_a_log_past_its_budget_is_refused_with_what_to_write_instead(budget: str) -> None:
     text = "parameters: {w: {shape: [1000], init: ones}}\nexpression: w.sum()\noptimizer: {sgd: {}}\nsteps: 1000\nlog: %s\n"

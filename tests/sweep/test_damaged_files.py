@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,44 @@ def test_a_state_without_the_point_is_reported(directory: Path) -> None:
     (path,) = states_of(directory, "json")
     message = f"{path} is damaged: it has no state of point 0123"
     assert fault_of(lambda: load_states(directory, path.stem, ["0123"])) == (message, REMOVE)
+
+
+def without_digests(directory: Path) -> None:
+    """Write the saved states of a sweep as they were before they had digests."""
+    for path in states_of(directory, "json"):
+        path.write_text(json.dumps(json.loads(path.read_text())["states"]))
+
+
+@pytest.mark.usefixtures("inline")
+def test_states_without_digests_are_read(directory: Path, whole: Path) -> None:
+    without_digests(directory)
+    assert resume(directory).started == []
+    *_, last = part_paths(directory)
+    last.unlink()
+    assert resume(directory).started  # points go on from their states
+    for one, other in zip(content(directory), content(whole), strict=True):
+        assert one == other
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("inline")
+def test_a_sweep_whose_states_have_no_digests_is_widened(directory: Path, whole: Path) -> None:
+    without_digests(directory)
+    wider = ["sweep.grid.rate=[0.1, 0.2, 0.3, 0.01]"]
+    for each in (directory, whole_copy := Path(shutil.copytree(whole, directory.with_name("other")))):
+        plan, how = resume_sweep(each, How(), overrides=wider)
+        run_sweep(each, plan, how, seen := Seen())
+        assert any(index < 6 for index in seen.started)  # points that had stopped go on from their states
+    assert len(open_sweep(directory)) == 8
+    for one, other in zip(content(directory), content(whole_copy), strict=True):
+        assert one == other
+
+
+def test_a_state_of_neither_form_is_reported(directory: Path) -> None:
+    path = states_of(directory, "json")[0]
+    for text in ("{}", "[]", '{"states": 1}', '{"sha256": "", "digest": ""}'):
+        path.write_text(text)
+        assert fault_of(lambda: resume(directory)) == (f"{path} is damaged: it has no states", REMOVE)
 
 
 @pytest.mark.slow

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from runner.config import load, loads
+import runner
+from runner.config import load, loads, overridden
 from runner.errors import UsageError
 from runner.sweep.planning import plan_sweep
 from runner.sweep.points.task import Task
@@ -18,9 +21,13 @@ from runner.sweep.record.part_files import PartFiles
 from runner.sweep.record.parts import outcomes_on_disk, part_paths, read_part
 from runner.sweep.record.reading import Sweep, open_sweep
 from runner.sweep.record.table import write_table
-from runner.sweep.running import How, start_sweep
+from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
 from runner.sweep.single import Work, run_point
 from tests.sweep.configs import HEAD, written
+from tests.sweep.inline import inline
+from tests.sweep.test_running import Seen
+
+__all__ = ["inline"]
 
 
 def parts_of(folder: Path, points: int) -> None:
@@ -115,11 +122,113 @@ def test_a_part_that_is_merged_between_listing_and_reading_is_found_again(
     assert problem.hint == "read the sweep again"
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_rows_and_weights_that_are_computed_again_replace_the_others(merged: bool, tmp_path: Path) -> None:
+    """Of two points that go on, the second part of one and both parts of the other disappear."""
+    parts_of(tmp_path, 5)
+    rows, weights = rows_of(tmp_path, "rows"), rows_of(tmp_path, "weights")
+    first = outcomes_on_disk(tmp_path)["id0"][1].first
+    if merged:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(merging, "MOST_PARTS", 3)
+            merging.merge_parts(tmp_path, itertools.count(100).__next__)
+    merging.remove_superseded(tmp_path, {"id0": 1, "id1": 0, "id9": 0}, itertools.count(200).__next__)
+    left = {identity: [each.rung for each in rungs] for identity, rungs in outcomes_on_disk(tmp_path).items()}
+    assert left == {"id0": [0], "id2": [0], "id3": [0], "id4": [0]}
+    # the first part of a point that is not merged ends with a row that the second one had computed again
+    found = [row for row in rows_of(tmp_path, "rows") if row["point"] > 0 or row["row"] < first]
+    assert found == [row for row in rows if row["point"] > 1 or (row["point"] == 0 and row["row"] < first)]
+    assert {row["row"] for row in found if row["point"] == 0} == {0, 1}
+    of_parts = [row for row in weights if row["point"] == 0]
+    assert len(of_parts) == 2
+    expected = [min(of_parts, key=lambda row: int(row["row"])), *(row for row in weights if row["point"] > 1)]
+    assert rows_of(tmp_path, "weights") == expected
+
+
+def other_part(sweep: Sweep, number: int) -> None:
+    """A part of point 1 with the numbers of another training."""
+    plan, _ = resume_sweep(sweep.path, How())
+    files = PartFiles(sweep.path, f"{number:06}")
+    files.add(run_point(Work(plan.base, sweep.path), replace(plan.tasks[1], overrides=("seed=1", "rate=0.3"))))
+    files.flush()
+
+
+def trained(rate: float) -> tuple[list[float], Tensor]:
+    """The losses of point 1 and its weights, from torch alone."""
+    w = load_initial(1)
+    optimizer, losses = torch.optim.SGD([w], lr=rate, momentum=0.5), []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = (w**2).sum()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses, w.detach()
+
+
+def load_initial(seed: int) -> Tensor:
+    """The weight that point 1 begins with."""
+    plan = runner.compile(overridden(loads(HEAD), [f"seed={seed}"]))
+    return next(iter(runner.execute(plan)))["w"].clone().requires_grad_()
+
+
+def assert_is_one_computation(sweep: Sweep, rate: float) -> None:
+    losses, w = trained(rate)
+    run = sweep.run(1)
+    assert [float(loss) for loss in run.values("loss") if loss is not None] == losses
+    assert torch.equal(run.weights["w"], w)
+    assert torch.equal(sweep.weights(1)["w"], w)
+
+
+@pytest.mark.slow
+def test_of_two_parts_the_newer_one_is_read_and_merged(whole_sweep: Sweep) -> None:
+    assert_is_one_computation(open_sweep(whole_sweep.path), 0.1)
+    other_part(whole_sweep, 7)
+    assert_is_one_computation(open_sweep(whole_sweep.path), 0.3)
+    (last,) = outcomes_on_disk(whole_sweep.path)[whole_sweep._identity(1)]
+    assert last.scalars["loss"][0] == trained(0.3)[0][-1]
+    merging.merge_parts(whole_sweep.path, itertools.count(100).__next__)
+    assert len(list(part_paths(whole_sweep.path))) == 1
+    assert_is_one_computation(open_sweep(whole_sweep.path), 0.3)
+
+
+def test_weights_are_those_of_the_last_rung_whatever_the_order_of_the_parts(whole_sweep: Sweep) -> None:
+    plan, _ = resume_sweep(whole_sweep.path, How())
+    work = Work(plan.base, whole_sweep.path)
+    state = _written(work, replace(plan.tasks[1], until=3), 9)
+    _written(work, replace(plan.tasks[1], rung=1, state=state), 2)  # in place of its part
+    merging.merge_parts(whole_sweep.path, itertools.count(100).__next__)
+    assert_is_one_computation(open_sweep(whole_sweep.path), 0.1)
+
+
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_point_that_runs_again_has_rows_weights_and_table_of_one_computation(
+    merged: bool, whole_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = whole_sweep.path
+    other_part(whole_sweep, 2)  # in place of its part
+    next(path for path in part_paths(directory, "weights") if path.name == "000002-0.parquet").unlink()
+    if merged:
+        monkeypatch.setattr(merging, "MOST_PARTS", 2)
+        merging.merge_parts(directory, itertools.count(100).__next__)
+        monkeypatch.setattr(merging, "MOST_PARTS", 24)
+    plan, how = resume_sweep(directory, How())
+    run_sweep(directory, plan, how, seen := Seen())
+    sweep = open_sweep(directory)
+    assert (seen.started, len(sweep.rows(1))) == ([1], 6)
+    assert_is_one_computation(sweep, 0.1)
+    assert sweep.table().column("loss.last").to_pylist()[1] == trained(0.1)[0][-1]
+    stored = [row for path in part_paths(directory) for row in read_part(path, lambda file: file.read()).to_pylist()]
+    assert len(stored) == 3 * 6  # no rows of the other computation are left
+
+
 @pytest.fixture
 def whole_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """A sweep of three points, each of which has a part of its own."""
-    plan = plan_sweep(load(written(tmp_path, "sweep: {grid: {seed: range(3)}}\n")), {})
-    directory = start_sweep(plan.base, plan, {}, tmp_path / "sweeps", How())
+    config = load(written(tmp_path, "sweep: {grid: {seed: range(3)}}\n"))
+    plan = plan_sweep(config, {})
+    directory = start_sweep(config, plan, {}, tmp_path / "sweeps", How())
     for number, task in enumerate(plan.tasks, 1):
         files = PartFiles(directory, f"{number:06}")
         files.add(run_point(Work(plan.base, directory), task))

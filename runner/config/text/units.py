@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_BYTES = {
+UNITS_OF_BYTES = {
     "B": 1,
     "KiB": 1 << 10,
     "MiB": 1 << 20,
@@ -19,7 +19,7 @@ _BYTES = {
 }
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _NUMBER = r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?"
-_SIZE = re.compile(rf"({_NUMBER}) ?({'|'.join(_BYTES)})")
+_SIZE = re.compile(rf"({_NUMBER}) ?({'|'.join(UNITS_OF_BYTES)})")
 _DURATION = re.compile(rf"({_NUMBER})([{''.join(_SECONDS)}])")
 _LONGEST = 40  # characters of a size: Python refuses to read integers of thousands of digits
 
@@ -27,7 +27,7 @@ _LONGEST = 40  # characters of a size: Python refuses to read integers of thousa
 def bytes_of(text: str) -> int | None:
     """The bytes that a size such as `8MiB`, `1.5 GiB` or `2GB` means, rounded down; None if the text is no size."""
     found = _SIZE.fullmatch(text) if len(text) <= _LONGEST else None
-    return int(Fraction(found[1]) * _BYTES[found[2]]) if found else None
+    return int(Fraction(found[1]) * UNITS_OF_BYTES[found[2]]) if found else None
 
 
 def seconds_of(text: str) -> float | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from runner.language.dtypes import dtype_name
+
+_is_of_functorch: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 
 OF_COLUMNS = "give `score` a column for each class"
 """The hint for a class that has no score."""
@@ -87,8 +89,11 @@ def _all_below(x: Tensor, count: int) -> bool:
 
 
 def has_values(x: Tensor) -> bool:
-    """Whether elements can be read at once: not while tracing or planning without memory, nor on another device."""
-    return x.is_cpu and not torch._C._len_torch_dispatch_stack()
+    """Whether elements can be read at once.
+
+    They cannot while tracing or planning without memory, on another device, or under `torch.func.vmap` and `grad`.
+    """
+    return x.is_cpu and not torch._C._len_torch_dispatch_stack() and not _is_of_functorch(x)
 
 
 FEW = 32

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner.config.record_models import Log
-from runner.config.text.units import bytes_of
+from runner.config.text.units import UNITS_OF_BYTES, bytes_of
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
@@ -18,7 +18,8 @@ from runner.plan.rows.slices import leading
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan
 
-_NUMBER_AND_WORD = re.compile(r"[0-9][0-9_.]*\s*[A-Za-z]+")
+_NUMBER_AND_WORD = re.compile(r"[-+]?\s*[0-9][0-9_.,]*(?:[eE][-+]?[0-9]+)?\s*[A-Za-z]+")
+_UNITS = frozenset(map(str.lower, UNITS_OF_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,17 @@ def _budget(written: int | float | str, scalars: Mapping[str, Scalar], faults: F
     """The bytes that a log may take: a number, an expression, or a size such as `2 GiB`."""
     path = ("log", "budget")
     value: int | float | str | None = written
-    if isinstance(written, str) and _NUMBER_AND_WORD.fullmatch(written):
+    if isinstance(written, str) and _looks_like_a_size(written, scalars):
         value = bytes_of(written)
     if value is None:
         faults.add(path, f"`{written}` is not a size", "write a number of bytes, or a size such as 512MiB or 2GiB")
         return 0
     return integer(value, path, scalars, faults, 0) or 0
+
+
+def _looks_like_a_size(text: str, scalars: Mapping[str, Scalar]) -> bool:
+    """Whether a text is a number and a word, which is no expression, or a unit that no constant is named after."""
+    return bool(_NUMBER_AND_WORD.fullmatch(text)) or (text not in scalars and text.lower() in _UNITS)
 
 
 def _is_stored(log: Log, column: Column) -> bool:

@@ -36,6 +36,9 @@ LAST, BEST = "last", "best"
 KEPT_SUFFIX = ".last.json"
 """The end of the names of checkpoints as they were when a run kept its state; no tag has a dot."""
 
+_MOST_DIGITS = 18
+"""The most digits of the number of a point: Python refuses to read integers of thousands of digits."""
+
 RESTORE = "restore the file from a copy, or run the config again"
 
 _FILES = {LAST: WEIGHTS_FILE, BEST: BEST_FILE}
@@ -170,12 +173,25 @@ def _run_directory(text: str, folder: Path, allowed: tuple[Path, ...]) -> Path:
 
 def _check_is_no_sweep(text: str, folder: Path, allowed: tuple[Path, ...]) -> None:
     before, sign, point = text.rpartition("#")
-    of_point = bool(sign) and point.isdigit()
+    of_point = bool(sign) and point.isdecimal()
     sweep = resolved_sweep(permitted(before if of_point else text, folder, allowed))
     if is_run(sweep, SWEEP_MANIFEST) and is_allowed(sweep, (folder, *allowed)):
+        points = _points(sweep)
+        if of_point and points is not None and (len(point) > _MOST_DIGITS or int(point) >= points):
+            raise FileFault(f"{before} has no point {point}", f"its points are 0 to {points - 1}")
         what = "a point of a sweep" if of_point else "a sweep"
         run = text if of_point else f"{text}#0"
         raise FileFault(f"{text} is {what}, not a run", f"record a run with `steprun run {run}`, and name that one")
+
+
+def _points(sweep: Path) -> int | None:
+    """The number of points of a sweep; None if its manifest does not say it."""
+    try:
+        with Folder(sweep) as folder:
+            points = parse_json(folder.read(SWEEP_MANIFEST, LARGEST_JSON))["points"]
+    except (OSError, ValueError, KeyError, TypeError, FileFault):
+        return None
+    return points if type(points) is int and points > 0 else None
 
 
 def _tags(directory: Path) -> list[str]:

@@ -78,7 +78,7 @@ def read_curves(directory: Path, identities: dict[str, int], names: Sequence[str
     found = Found()
     pieces: Pieces = {}
     left = MOST_ROWS
-    for path in _paths(directory, found.problems):
+    for path in reversed(_paths(directory, found.problems)):
         try:
             left = _read(path, identities, names, found, pieces, left)
         except UsageError as error:
@@ -111,7 +111,7 @@ def _counted(problems: list[Problem]) -> list[Problem]:
 
 
 def _read(path: Path, identities: dict[str, int], names: Sequence[str], found: Found, pieces: Pieces, left: int) -> int:
-    """Read what one part has of the points that no earlier part has; returns how many rows may still be read.
+    """Read what one part has of the points that no newer part has; returns how many rows may still be read.
 
     Raises:
         UsageError: it is damaged; nothing is kept of it.

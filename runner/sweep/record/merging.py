@@ -1,11 +1,14 @@
 """Merges small part files of a sweep, so that it has some dozens of files whatever the number of points.
 
 A merged part appears before its sources disappear. So no row is ever missing: if a kill leaves both, readers take each
-point from the first part that has it, and the next merge removes the others.
+point from the newest part that has it, and the next merge removes the others.
+
+Before a point runs again, its rows and weights disappear, so that none of them is read beside those of the new run.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -38,8 +41,7 @@ def merge_parts(directory: Path, take_number: Callable[[], int]) -> None:
     groups = {folder: list(_groups(directory, folder)) for folder in (WEIGHTS_FOLDER, ROWS_FOLDER)}
     if not any(groups.values()):
         return
-    rungs = (outcome for points in outcomes_on_disk(directory).values() for outcome in points)
-    firsts = {(outcome.identity, outcome.rung): outcome.first for outcome in rungs if outcome.rung}
+    firsts = _firsts(directory)
     for group in groups[WEIGHTS_FOLDER]:
         _merge(group, take_number(), {})
     for group in groups[ROWS_FOLDER]:
@@ -71,27 +73,88 @@ def _merge(paths: list[Path], number: int, firsts: Mapping[tuple[str, int], int]
     Args:
         firsts: the number of the first row of each point and rung. The rows of the rung before end there.
     """
-    tables, outcomes = [], list[Outcome]()
+    tables, outcomes = list[pyarrow.Table](), list[Outcome]()
     known: set[tuple[str, int]] = set()
-    for path in paths:
+    for path in reversed(paths):
         new = [outcome for outcome in outcomes_in(path) if (outcome.identity, outcome.rung) not in known]
         known |= {(outcome.identity, outcome.rung) for outcome in new}
-        outcomes += new
-        tables += [_rows_of(read_part(path, lambda file: file.read(use_threads=False)), new, firsts)]
-    columns = [stored_column(column) for column in columns_of(tables[0].schema)]
-    table = pyarrow.concat_tables(tables).replace_schema_metadata({OUTCOMES: to_json(outcomes)})
-    folder = paths[0].parent
-    content = sealed(encode([table], columns), [outcome.index for outcome in outcomes])
-    write_atomically(folder / f"{number:06}-0.parquet", content, through=folder.parent)
+        outcomes[:0] = new
+        tables.insert(0, _rows_of(_table_of(path), new, _ends(new, firsts)))
+    _write(paths[0].parent, number, tables, outcomes)
     for path in paths:
         path.unlink()
 
 
-def _rows_of(table: pyarrow.Table, outcomes: Sequence[Outcome], firsts: Mapping[tuple[str, int], int]) -> pyarrow.Table:
-    """The rows of some outcomes, without those that the next rung has computed again."""
-    point, row = pyarrow.compute.field("point"), pyarrow.compute.field("row")
+def remove_superseded(directory: Path, again: Mapping[str, int], take_number: Callable[[], int]) -> None:
+    """Remove the rows and the weights of points that run again.
+
+    Args:
+        again: the first rung that runs again, by identity.
+        take_number: returns the number of a part, which no other part has.
+    Raises:
+        OSError: a file cannot be written; no row of another point is lost.
+    """
+    firsts = _firsts(directory)
+    stays = {key: first for key, first in firsts.items() if not _is_again(key, again)}
+    for folder in (ROWS_FOLDER, WEIGHTS_FOLDER):
+        for path in list(part_paths(directory, folder)):
+            keys = {(outcome.identity, outcome.rung): outcome for outcome in outcomes_in(path)}
+            kept = [outcome for key, outcome in keys.items() if not _is_again(key, again)]
+            if len(kept) == len(keys):
+                continue
+            if kept:
+                table = _table_of(path)
+                here = {key: firsts[key] for key in keys if key in firsts}  # their rows are in this part
+                ends = _ends(kept, stays | here) if folder == ROWS_FOLDER else _ends_of_weights(table, kept)
+                _write(path.parent, take_number(), [_rows_of(table, kept, ends)], kept)
+            path.unlink()
+
+
+def _is_again(key: tuple[str, int], again: Mapping[str, int]) -> bool:
+    identity, rung = key
+    return identity in again and rung >= again[identity]
+
+
+def _firsts(directory: Path) -> dict[tuple[str, int], int]:
+    """The number of the first row of each point and rung, but the first."""
+    rungs = (outcome for points in outcomes_on_disk(directory).values() for outcome in points)
+    return {(outcome.identity, outcome.rung): outcome.first for outcome in rungs if outcome.rung}
+
+
+def _table_of(path: Path) -> pyarrow.Table:
+    return read_part(path, lambda file: file.read(use_threads=False))
+
+
+def _write(folder: Path, number: int, tables: Sequence[pyarrow.Table], outcomes: Sequence[Outcome]) -> None:
+    """Write a part."""
+    columns = [stored_column(column) for column in columns_of(tables[0].schema)]
+    table = pyarrow.concat_tables(tables).replace_schema_metadata({OUTCOMES: to_json(outcomes)})
+    content = sealed(encode([table], columns), [outcome.index for outcome in outcomes])
+    write_atomically(folder / f"{number:06}-0.parquet", content, through=folder.parent)
+
+
+def _ends(outcomes: Sequence[Outcome], firsts: Mapping[tuple[str, int], int]) -> dict[int, int]:
+    """For each point, the number of the row from which the next rung has computed its rows again."""
     last = {each.index: each for each in sorted(outcomes, key=lambda each: each.rung)}  # earlier rungs end in it
-    ends = {index: firsts[key] for index, each in last.items() if (key := (each.identity, each.rung + 1)) in firsts}
+    return {index: firsts[key] for index, each in last.items() if (key := (each.identity, each.rung + 1)) in firsts}
+
+
+def _ends_of_weights(table: pyarrow.Table, kept: Sequence[Outcome]) -> dict[int, int]:
+    """For each point, the number of the row with the weights of the first rung that is not kept."""
+    counts = Counter(outcome.index for outcome in kept)
+    rows: dict[int, list[int]] = {}
+    for point, row in zip(table.column("point").to_pylist(), table.column("row").to_pylist(), strict=True):
+        rows.setdefault(point, []).append(row)
+    return {point: sorted(rows[point])[count] for point, count in counts.items() if count < len(rows[point])}
+
+
+def _rows_of(table: pyarrow.Table, outcomes: Sequence[Outcome], ends: Mapping[int, int]) -> pyarrow.Table:
+    """The rows of some outcomes.
+
+    Args:
+        ends: the number of the row from which a point has none, by index.
+    """
+    point, row = pyarrow.compute.field("point"), pyarrow.compute.field("row")
     wanted = point.isin([outcome.index for outcome in outcomes])
     for index, end in ends.items():
         wanted &= (point != index) | (row < end)

@@ -74,9 +74,9 @@ def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
 
 
 def _recorded(directory: Path) -> dict[str, dict[int, list[Outcome]]]:
-    """The outcomes of each point, by identity, and rung; several parts have one that ran again."""
+    """The outcomes of each point, by identity, and rung: the newest first, where several parts have one."""
     found: dict[str, dict[int, list[Outcome]]] = {}
-    parts = (outcome for path in part_paths(directory) for outcome in outcomes_in(path))
+    parts = (outcome for path in reversed(list(part_paths(directory))) for outcome in outcomes_in(path))
     for outcome in itertools.chain(parts, outcomes_without_rows(directory)):
         found.setdefault(outcome.identity, {}).setdefault(outcome.rung, []).append(outcome)
     return found
@@ -91,7 +91,7 @@ def resumable(directory: Path) -> dict[str, list[Outcome]]:
         UsageError: a part file or the table is damaged.
         RunError: a state is damaged.
     """
-    weighed = {key for path in part_paths(directory, WEIGHTS_FOLDER) for key in _keys_in(path)}
+    weighed = {key for path in part_paths(directory, WEIGHTS_FOLDER) for key in read_part(path, _keys_of)}
     for path in part_paths(directory):
         read_part(path, lambda file: None)
     there = functools.cache(functools.partial(has_states, directory))
@@ -103,21 +103,26 @@ def resumable(directory: Path) -> dict[str, list[Outcome]]:
                 break
             kept.append(rungs[rung][0])
         while kept and kept[-1].state is not None:
-            going_on = next((each for each in rungs[kept.pop().rung] if each.state and there(each.state)), None)
-            if going_on is not None:
-                kept.append(going_on)
+            if there(kept[-1].state):
                 break
+            kept.pop()
         found[identity] = kept
     return found
 
 
-def _keys_in(path: Path) -> Iterator[tuple[str, int]]:
-    """The identity and the rung of each point of a part, which is compared with its digests."""
+def last_rungs(directory: Path) -> dict[str, int]:
+    """The last rung of each point that a part has, by identity."""
+    found: dict[str, int] = {}
+    for folder in (ROWS_FOLDER, WEIGHTS_FOLDER):
+        for path in part_paths(directory, folder):
+            for identity, rung in read_part(path, _keys_of, rows=False):
+                found[identity] = max(found.get(identity, 0), rung)
+    return found
 
-    def read(file: pyarrow.parquet.ParquetFile) -> list[tuple[str, int]]:
-        return [(str(each["identity"]), int(each["rung"])) for each in json.loads(written_in(file))]
 
-    yield from read_part(path, read)
+def _keys_of(file: pyarrow.parquet.ParquetFile) -> list[tuple[str, int]]:
+    """The identity and the rung of each point of a part."""
+    return [(str(each["identity"]), int(each["rung"])) for each in json.loads(written_in(file))]
 
 
 def outcomes_in(path: Path) -> list[Outcome]:
@@ -179,5 +184,6 @@ def known_points(directory: Path) -> dict[str, int]:
 
 def next_chunk(directory: Path) -> int:
     """A number above those of all chunks that have written a part."""
-    numbers = [int(found[1]) for path in part_paths(directory) if (found := _PART.fullmatch(path.name))]
+    paths = [path for folder in (ROWS_FOLDER, WEIGHTS_FOLDER) for path in part_paths(directory, folder)]
+    numbers = [int(found[1]) for path in paths if (found := _PART.fullmatch(path.name))]
     return max(numbers, default=0) + 1

@@ -29,7 +29,7 @@ from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import check_parts, digest_of, write_digests
 from runner.record.rows.storage import column_json, stored_column
 from runner.sweep.points.identity import Identities
-from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.outcome import Outcome, to_json
 from runner.sweep.points.space import without_sweep
 
 RUNS_FOLDER = "runs"
@@ -124,8 +124,18 @@ def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome) -> dict[st
         "rows": outcome.rows,
         "failure": failure,
         "warnings": [] if outcome.warning is None else [outcome.warning],
-        "sweep": {"path": str(path), "point": outcome.index, "identity": outcome.identity},
+        "sweep": {
+            "path": str(path),
+            "point": outcome.index,
+            "identity": outcome.identity,
+            "outcome": _digest_of_outcome(outcome),
+        },
     }
+
+
+def _digest_of_outcome(outcome: Outcome) -> str:
+    """What differs if a point runs again: its seconds, and its results."""
+    return digest_of(to_json([outcome]).encode())
 
 
 def _is_sound(directory: Path, outcome: Outcome) -> bool:
@@ -138,6 +148,8 @@ def _is_sound(directory: Path, outcome: Outcome) -> bool:
         ):
             manifest = parse_json(folder.read(RUN_FILE, LARGEST_JSON))
             if manifest["sweep"]["identity"] != outcome.identity or manifest["rows"] != outcome.rows:
+                return False
+            if manifest["sweep"].get("outcome") not in (None, _digest_of_outcome(outcome)):
                 return False
             for name, expected in manifest["sweep"]["sha256"].items():
                 with folder.open(name) as file:

@@ -170,6 +170,8 @@ class Sweep:
         table = read_part(path, lambda file: file.read(use_threads=False)).filter(
             pyarrow.compute.field("point") == outcome.index
         )
+        rows = table.column("row").to_pylist()
+        table = table.slice(rows.index(max(rows)), 1)  # of the last rung: a merged part has all rungs, in any order
         columns = columns_of(table.schema)
         return {column.name: value for column in columns if (value := tensors_of(table, column)[-1]) is not None}
 
@@ -218,7 +220,7 @@ class Sweep:
 def _parts_of(
     directory: Path, folder: str, point: int, identity: str, spans: dict[Path, Span]
 ) -> list[tuple[Outcome, Path]]:
-    """The outcomes of a point, each with the first part that has it, in the order of the rungs.
+    """The outcomes of a point, each with the newest part that has it, in the order of the rungs.
 
     Only parts whose statistics allow the point are searched, so that the time does not grow with the other points.
 
@@ -232,7 +234,7 @@ def _parts_of(
         if not spans[path][0] <= point <= spans[path][1]:
             continue
         for outcome in read_part(path, lambda file: outcomes_of(written_in(file), identity), rows=False):
-            found.setdefault(outcome.rung, (outcome, path))
+            found[outcome.rung] = outcome, path
     return [found[rung] for rung in sorted(found)]
 
 

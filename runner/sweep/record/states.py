@@ -21,6 +21,8 @@ STATES_FOLDER = "states"
 States = Mapping[str, tuple[Any, Mapping[str, Tensor]]]
 """Identity of a point → its state as JSON, and its tensors."""
 
+_KEYS = {"sha256", "states", "digest"}
+
 
 def save_states(directory: Path, name: str, states: States) -> str:
     """Write the states of some points, and return the name of the files.
@@ -79,7 +81,7 @@ def has_states(directory: Path, name: str) -> bool:
 
 
 def _read(directory: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
-    """The content of the two files, after their digests were compared."""
+    """The content of the two files, after their digests were compared, if they have any."""
     file_name = f"{name}.json"
     try:
         with Folder(directory) as sweep, sweep.folder(STATES_FOLDER) as folder:
@@ -92,13 +94,19 @@ def _read(directory: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, T
         raise _damaged(directory, file_name, fault.message) from fault
     except (OSError, ValueError, RuntimeError) as error:
         raise _damaged(directory, file_name, str(getattr(error, "strerror", None) or error)) from error
-    if found != written["sha256"]:
+    if contents is not written and found != written["sha256"]:
         raise _damaged(directory, file_name, "its digest does not match")
     return contents, tensors
 
 
 def _checked(written: Any) -> Mapping[str, Any]:
-    """The states in the content of a JSON file; raises ValueError if its digest does not match."""
+    """The states in the content of a JSON file: the content itself, if it was written before there were digests.
+
+    Raises:
+        ValueError: it has no states, or its digest does not match.
+    """
+    if isinstance(written, dict) and written and not _KEYS & written.keys():
+        return written
     if not isinstance(written, dict) or not isinstance(written.get("states"), dict):
         raise ValueError("it has no states")
     if _digest({key: value for key, value in written.items() if key != "digest"}) != written.get("digest"):

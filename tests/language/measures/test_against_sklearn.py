@@ -56,6 +56,19 @@ def test_every_metric_of_the_table_has_its_function_and_names_its_equal_in_sciki
         assert callable(getattr(metrics, equal.rpartition(".")[2]))
 
 
+def test_metrics_of_many_models_at_once_are_computed_under_vmap() -> None:
+    draw = numpy.random.default_rng(0)
+    predictions, target = draw.integers(0, CLASSES, (3, 20)), draw.integers(0, CLASSES, 20)
+    few, true = tensors(predictions, target)
+    found = torch.func.vmap(lambda each: measures.accuracy(each, true))(few)
+    expected = [metrics.accuracy_score(target, each) for each in predictions]
+    assert found.tolist() == pytest.approx(expected, rel=1e-12)
+    numbers = draw.normal(size=(3, 20))
+    (each,) = tensors(numbers)
+    squares = torch.func.vmap(lambda row: measures.r2(row, each[0]))(each)
+    assert squares.tolist() == pytest.approx([metrics.r2_score(numbers[0], row) for row in numbers], rel=1e-12)
+
+
 def test_signatures_are_those_of_the_functions() -> None:
     import inspect
 

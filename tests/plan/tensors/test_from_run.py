@@ -387,3 +387,21 @@ def test_the_path_is_relative_to_the_file_that_wrote_it(base: runner.Run, tmp_pa
     run = runner.run(path, runs_dir=tmp_path / "runs", allowed_folders=[tmp_path])
     assert torch.equal(run.tensor("w")[0], base.tensor("w")[-1])
     assert open_run(run.path).manifest["data_files"].keys() == {f"{base.path}/weights.safetensors"}
+
+
+@over("point", ["12", "99", "9" * 30])
+def test_a_point_that_a_sweep_does_not_have_is_refused_with_those_that_it_has(point: str, tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir(exist_ok=True)
+    (tmp_path / "many" / "sweep.json").write_text('{"status": "finished", "points": 12}')
+    with pytest.raises(runner.ConfigError) as caught:
+        runner.compile(runner.load(write(tmp_path, FINE % f"'many#{point}'")))
+    (problem,) = caught.value.problems
+    assert problem.message == f"many has no point {point}"
+    assert problem.hint == "its points are 0 to 11"
+
+
+def test_a_point_that_a_sweep_has_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir(exist_ok=True)
+    (tmp_path / "many" / "sweep.json").write_text('{"status": "finished", "points": 12}')
+    with pytest.raises(runner.ConfigError, match="many#11 is a point of a sweep, not a run"):
+        runner.compile(runner.load(write(tmp_path, FINE % "'many#11'")))
