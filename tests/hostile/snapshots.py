@@ -263,6 +263,7 @@ def attempt(files: Files, root: Path, case: str) -> str | None:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_bytes(content)
     mutate(work / "snapshots", drawn)
+    _make_victim(root)  # a mutation may have written through the link that another one made
     config = str(work / f"{drawn.choice([*CONFIGS])}.yaml")
     names = sorted(os.listdir(work))
     for words in _acts(work, config, drawn):
@@ -276,6 +277,13 @@ def attempt(files: Files, root: Path, case: str) -> str | None:
         if wrong:
             return f"{' '.join(word.replace(str(root), '') for word in words)}: {wrong}"
     return None
+
+
+def _make_victim(root: Path) -> None:
+    """Make the folder outside that nothing may change, anew."""
+    shutil.rmtree(root / "victim", ignore_errors=True)
+    (root / "victim").mkdir()
+    (root / "victim" / "precious").write_text("precious")
 
 
 def mutate(folder: Path, drawn: random.Random) -> None:
