@@ -81,13 +81,18 @@ def without(default: int | None, place: int = 1) -> Rule:
     """The rule of an operation that removes a dimension, as `select` and `unbind` do."""
 
     def rule(states: States, node: fx.Node) -> State | None:
-        found = single_operand(states, node)
-        over = None if found is None else dims_of(argument_of(node, place, "dim", default), len(found[2]))
-        if found is None or over is None or found[1] in over:
-            return None
-        return Rows(found[1] - sum(other < found[1] for other in over))
+        return _left_without(states, node, argument_of(node, place, "dim", default))
 
     return rule
+
+
+def _left_without(states: States, node: fx.Node, dims: object) -> Rows | None:
+    """Returns the sample dimension of the first operand without some others; None if it is one of them."""
+    found = single_operand(states, node)
+    over = None if found is None else dims_of(dims, len(found[2]))
+    if found is None or over is None or found[1] in over:
+        return None
+    return Rows(found[1] - sum(other < found[1] for other in over))
 
 
 def repeated(states: States, node: fx.Node) -> State | None:
@@ -105,12 +110,8 @@ def diagonal(first: int, second: int) -> Rule:
     """The rule of an operation that takes the diagonal of two dimensions, and appends it as the last one."""
 
     def rule(states: States, node: fx.Node) -> State | None:
-        found = single_operand(states, node)
         ends = [argument_of(node, 2, "dim1", first), argument_of(node, 3, "dim2", second)]
-        over = None if found is None else dims_of(ends, len(found[2]))
-        if found is None or over is None or found[1] in over:
-            return None
-        return Rows(found[1] - sum(other < found[1] for other in over))
+        return _left_without(states, node, ends)
 
     return rule
 

@@ -275,7 +275,7 @@ def _pair(expected: object, found: object, error: float, ulps: float) -> Pair:
 
 
 def _farthest(expected: Tensor, found: Tensor) -> tuple[str, str]:
-    """The element that is farthest apart, on both sides, with the digits that tell them apart."""
+    """The element with the largest difference, on both sides, with as many digits as show it."""
     expected, found = expected.detach().cpu(), found.detach().cpu()
     wide = torch.complex128 if expected.dtype.is_complex or found.dtype.is_complex else torch.float64
     apart = (found.to(wide) - expected.to(wide)).abs().reshape(-1)

@@ -1,4 +1,4 @@
-"""What a missing data file is told: the nearest name, or the files that are there."""
+"""The hint for a missing data file: the nearest name, or the files of the folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run of a few scalars, whose page tells its story number by number: constants, and updates as arithmetic."""
+"""The constants and the arithmetic of updates, for the page of a run of a few scalars."""
 
 from __future__ import annotations
 
