@@ -84,3 +84,10 @@ def by_hand(run: runner.Run, x: Tensor) -> dict[str, Tensor]:
 
 def samples(columns: Mapping[str, numpy.ndarray]) -> Tensor:
     return torch.from_numpy(numpy.stack([columns["a"], columns["b"]], 1)).float()
+
+
+NEW = 300
+
+
+def without_target(rows: int = NEW, seed: int = 1) -> dict[str, numpy.ndarray]:
+    return {name: column for name, column in table(rows, seed).items() if name != "y"}

@@ -21,15 +21,8 @@ import runner
 from runner.cli.main import main
 from runner.errors import Problem
 from runner.record.apply.applying import Request, apply
-from tests.apply.runs import by_hand, samples, table, trained, write
+from tests.apply.runs import by_hand, samples, table, trained, without_target, write
 from tests.tables import over
-
-NEW = 300
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
-    return trained(tmp_path_factory.mktemp("apply"))
 
 
 def applied(
@@ -57,10 +50,6 @@ def test_a_text_table_larger_than_the_memory_has_the_bits_of_one_batch_after_the
     assert found["id"].to_pylist() == columns["id"].tolist()  # text, for the last one is no integer
     expected = [by_hand(run, part)["label"] for part in samples(columns).split(7000)]
     assert found["label"].to_pylist() == torch.cat(expected).tolist()
-
-
-def without_target(rows: int = NEW, seed: int = 1) -> dict[str, numpy.ndarray]:
-    return {name: column for name, column in table(rows, seed).items() if name != "y"}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -183,173 +172,6 @@ def test_random_values_are_the_same_again(run: runner.Run, tmp_path: Path) -> No
     assert first.equals(second)
 
 
-FAULTS = [
-    (["--values", "probabilites"], "the run has no named value `probabilites`\n      = did you mean `probabilities`?"),
-    (["--values", ","], "--values names no value\n      = name the values to compute, with commas"),
-    (
-        ["--values", "label,label"],
-        "`label` is named twice\n      = name each column and value once",
-    ),
-    (
-        ["--values", "loss", "--data", "valid"],
-        "`loss` has one value for a batch of 53, not an entry for each sample\n"
-        "      = name another value: h, logits, probabilities, label, centred, noisy",
-    ),
-    (["--values", "pair"], "`pair` is not a tensor\n      = name a value that is one tensor"),
-    (
-        ["--values", "loss"],
-        "^ new.csv has no column `y`\n      = it has id, a, b",
-    ),
-    (
-        ["--values", "label", "--data", "trian.file=new.csv"],
-        "the run has no data source `trian`\n      = did you mean `train`?",
-    ),
-    (
-        ["--values", "label", "--data", "new.csv"],
-        "--data new.csv names a file, but no data source\n      = write --data train.file=new.csv",
-    ),
-    (
-        ["--values", "label", "--data", "train=new.csv"],
-        "--data train=new.csv names no key of `train`\n      = write --data train.file=new.csv",
-    ),
-    (
-        ["--values", "label", "--data", "valid"],
-        None,
-    ),
-    (
-        ["--values", "label", "--columns", "idd"],
-        "new.csv has no column `idd`\n      = did you mean `id`?",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=text.csv"],
-        "text.csv:2 holds `high`, which is not a number in the column `b`\n"
-        "      = correct the file: the columns mean what they meant in the run",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=blank.csv"],
-        "blank.csv:2 holds nothing in the column `b`\n      = write --data train.missing='[null]' to read it as NaN",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=null.parquet"],
-        "the column `b` of null.parquet has a null in row 1\n"
-        "      = write --data train.missing='[null]' to read nulls as NaN",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=semicolons.csv"],
-        "the cells of semicolons.csv are separated by `;`, not by `,`\n      = write --data train.delimiter='\";\"'",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=mixed.csv"],
-        "the column `b` of mixed.csv mixes booleans and numbers\n      = write 0 and 1",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=later.csv"],
-        "later.csv:70001 holds nothing in the column `b`\n"
-        "      = write --data train.missing='[null]' to read it as NaN",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=empty.csv"],
-        "empty.csv has a header and no rows\n      = add rows",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=empty.parquet"],
-        "the source `train` has no samples\n      = use a file with samples",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=huge.parquet"],
-        "huge.parquet holds 1e+300 in row 0 of the column `a`, which does not fit float32: it is beyond 3.40282e+38, "
-        "the largest float32\n      = correct the file: the columns mean what they meant in the run",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=huge.csv"],
-        "huge.csv:70001 holds 1e+300 in the column `a`, which does not fit float32: it is beyond 3.40282e+38, "
-        "the largest float32\n      = correct the file: the columns mean what they meant in the run",
-    ),
-    (["--values", "label", "--at", "bets"], "has no checkpoint `bets`\n      = it has last"),
-    (["--values", "label", "--at", "../x y"], "has no checkpoint `../x y`\n      = it has last"),
-    (["--values", "label", "--to", "out.xlsx"], "out.xlsx is neither a .parquet, .csv nor .tsv file"),
-    (["--values", "label", "--to", "there.csv"], "there.csv exists\n      = write --force to replace it, or choose"),
-    (
-        ["--values", "label", "--data", "train.select={to: 2}"],
-        "`select` of `train` has no effect here\n      = remove it: every row of the file is a sample",
-    ),
-    (
-        ["--values", "label", "--data", "train.shuffle=true"],
-        "`shuffle` of `train` has no effect here\n      = remove it: samples are in the order of the file",
-    ),
-    (
-        ["--values", "label", "--data", "train.drop_last=true"],
-        "`drop_last` of `train` has no effect here\n      = remove it: every row of the file is a sample",
-    ),
-    (
-        ["--values", "label", "--data", "train.batch_size=4"],
-        "`batch_size` of `train` has no effect here\n      = write --batch-size",
-    ),
-    (
-        ["--values", "label", "--data", "train.dtype.x=float64"],
-        "`dtype` of `train` has no effect here\n      = remove it: columns have the dtype of the run",
-    ),
-    (
-        ["--values", "label", "--data", "train.file"],
-        "--data train.file has no value\n      = write --data train.file=VALUE",
-    ),
-    (
-        ["--values", "label", "--data", "train.file=renamed.csv", "--data", "train.columns.x=[A, C]"],
-        "renamed.csv has no column `C`\n      = it has A, B",
-    ),
-    (
-        ["--values", "label", "--device", "gpu"],
-        '1 | device="gpu"\n      |        ^^^^^ expected a device, found the text `gpu`\n'
-        "      = devices are cpu, cuda, cuda:1, mps",
-    ),
-    (
-        ["--values", "label", "--to", "new.csv", "--force"],
-        "new.csv is the data file\n      = choose another name",
-    ),
-    (["--values", "label", "--to", "no/out.csv"], "there is no folder no\n      = make it, or choose another"),
-]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path / "new.csv", without_target(5))
-    (tmp_path / "text.csv").write_text("a,b\n1,high\n", encoding="utf-8")
-    (tmp_path / "blank.csv").write_text("a,b\n1,\n", encoding="utf-8")
-    many = "1,2\n" * 69_999
-    (tmp_path / "later.csv").write_text(f"a,b\n{many}1,\n", encoding="utf-8")
-    (tmp_path / "huge.csv").write_text(f"a,b\n{many}1e300,2\n", encoding="utf-8")
-    (tmp_path / "mixed.csv").write_text("a,b\n" + "1,2\n" * 65_536 + "1,true\n", encoding="utf-8")
-    (tmp_path / "semicolons.csv").write_text("a;b\n1;2\n", encoding="utf-8")
-    (tmp_path / "empty.csv").write_text("a,b\n", encoding="utf-8")
-    (tmp_path / "there.csv").write_text("precious\n", encoding="utf-8")
-    (tmp_path / "renamed.csv").write_text("A,B\n1,2\n", encoding="utf-8")
-    write(tmp_path / "null.parquet", {"a": [1.0, 2.0], "b": [1.0, None]})
-    write(tmp_path / "empty.parquet", {"a": numpy.zeros(0), "b": numpy.zeros(0)})
-    write(tmp_path / "huge.parquet", {"a": [1e300], "b": [1.0]})
-    return tmp_path
-
-
-@pytest.mark.parametrize(("arguments", "text"), FAULTS, ids=range(len(FAULTS)))
-def test_each_fault_has_its_text(
-    run: runner.Run, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str | None
-) -> None:
-    given = arguments if "--data" in arguments else [*arguments, "--data", "train.file=new.csv"]
-    given = given if "--to" in given else [*given, "--to", "out.csv"]
-    before = sorted(path.name for path in folder.iterdir())
-    code = main(["apply", str(run.path), *given, "--allow", str(run.path.parents[2])])
-    error = capsys.readouterr().err
-    if text is None:
-        assert code == 0
-        assert error == "53 samples: out.csv\n"
-        return
-    assert code != 0
-    assert text in error
-    assert "Traceback" not in error
-    assert sorted(path.name for path in folder.iterdir()) == before  # nothing half-written
-    assert (folder / "there.csv").read_text(encoding="utf-8") == "precious\n"
-
-
 def test_force_replaces_a_file_and_standard_output_has_csv(
     run: runner.Run, folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -360,12 +182,6 @@ def test_force_replaces_a_file_and_standard_output_has_csv(
     out = capfdbinary.readouterr().out
     assert out == (folder / "there.csv").read_bytes()
     assert pyarrow.csv.read_csv(io.BytesIO(out)).column_names == ["id", "label"]
-
-
-def test_faults_as_json(run: runner.Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["apply", str(run.path), "--values", "lable", "--to", "o.csv", "--format", "json"]
-    assert main(arguments) == 2
-    assert '"the run has no named value `lable`"' in capsys.readouterr().err
 
 
 def test_arrays_in_npy_files_are_read_in_parts(tmp_path: Path) -> None:
