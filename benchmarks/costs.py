@@ -36,6 +36,7 @@ optimizer: {{sgd: {{lr: {rate}}}}}
 steps:
   - repeat: {{times: {rows}, steps: [train]}}
 log: {{include: [loss, a, b, a.grad, b.grad]}}
+engine: auto
 """
 
 
