@@ -27,10 +27,16 @@ def frame_of(table: pyarrow.Table, columns: Sequence[Column]) -> pandas.DataFram
         frames = importlib.import_module("pandas")
     except ModuleNotFoundError as error:
         raise UsageError(Problem("to_pandas needs pandas", hint="pip install pandas")) from error
-    data: dict[str, Any] = {field.name: table.column(field.name).to_pandas() for field in FIXED_FIELDS}
+    data: dict[str, Any] = {field.name: _labels(table, field.name) for field in FIXED_FIELDS}
     for column in columns:
         data[column.name] = _series(frames.Series, table, column)
-    return frames.DataFrame(data)
+    return frames.DataFrame(data, copy=False)  # every column has memory of its own
+
+
+def _labels(table: pyarrow.Table, name: str) -> Any:
+    """A column without nulls, in memory that can be written."""
+    found = table.column(name).to_pandas()
+    return found if len(table.column(name).chunks) > 1 else found.copy()  # the memory of one chunk is Arrow's
 
 
 def _series(series: Callable[..., Any], table: pyarrow.Table, column: Column) -> Any:
