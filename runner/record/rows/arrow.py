@@ -6,6 +6,7 @@ import pandas if it is installed, which takes 0.4 s.
 
 from __future__ import annotations
 
+import functools
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -374,7 +375,9 @@ def _labels_of(labels: Labels | LoopLabels) -> list[pyarrow.Array]:
 
 def _of_loop(labels: LoopLabels) -> list[pyarrow.Array]:
     rows = len(labels.places)
-    iterations = numpy.asarray(labels.places, dtype=numpy.int64) + labels.first
+    places = labels.places
+    every = numpy.arange(places.start, places.stop, places.step) if isinstance(places, range) else numpy.array(places)
+    iterations = every.astype(numpy.int64) + labels.first
     numbers = numpy.arange(labels.number, labels.number + rows, dtype=numpy.int64)
     step = numpy.frombuffer(labels.step.encode(), dtype=numpy.uint8)
     return [
@@ -391,11 +394,25 @@ def _paths(path: tuple[str, str], iterations: numpy.ndarray) -> Iterator[numpy.n
     digits = len(str(iterations[0]))
     while len(iterations):
         of_length = int(numpy.searchsorted(iterations, 10**digits))
-        powers = 10 ** numpy.arange(digits - 1, -1, -1)
-        found = (iterations[:of_length, None] // powers % 10 + ord("0")).astype(numpy.uint8)
         around = [numpy.broadcast_to(text, (of_length, len(text))) for text in (before, after)]
-        yield numpy.concatenate([around[0], found, around[1]], axis=1)
+        yield numpy.concatenate([around[0], _decimal(iterations[:of_length], digits), around[1]], axis=1)
         iterations, digits = iterations[of_length:], digits + 1
+
+
+def _decimal(numbers: numpy.ndarray, digits: int) -> numpy.ndarray:
+    """The characters of numbers of that many digits: uint8 `(rows, digits)`."""
+    groups: list[numpy.ndarray] = []
+    for _ in range(-(-digits // 4)):
+        higher = numbers // 10_000
+        groups.insert(0, _four_digits()[numbers - higher * 10_000])  # `divmod` takes five times as long
+        numbers = higher
+    return numpy.stack(groups, axis=1).view(numpy.uint8)[:, -digits:]
+
+
+@functools.cache
+def _four_digits() -> numpy.ndarray:
+    """The characters of 0000 to 9999, each four as one number: uint32 `(10000,)`."""
+    return numpy.frombuffer("".join(f"{number:04}" for number in range(10_000)).encode(), numpy.uint32)
 
 
 def _of_numbers(numbers: numpy.ndarray) -> pyarrow.Array:

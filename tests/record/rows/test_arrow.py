@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from runner.plan.rows.columns import Column
 from runner.record.rows.arrow import columns_of, schema_of, table_of
-from runner.record.rows.batch import Batch, blank_of, merge, pack
+from runner.record.rows.batch import Batch, LoopLabels, blank_of, merge, pack
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import stored_column
 from runner.record.rows.tensors import present_of, stacked_of, tensors_of
@@ -194,6 +195,19 @@ def test_every_row_has_its_number_step_path_and_iteration() -> None:
         pyarrow.string(),
         pyarrow.int64(),
     ]
+
+
+@pytest.mark.parametrize("first", [1, 9, 990, 9_995, 99_999_998, 10**12 - 3, 2**53])
+@pytest.mark.parametrize("places", [range(12), range(0, 24, 2), [0, 3, 9_999, 1 << 40]])
+def test_rows_of_a_loop_have_their_iteration_in_the_path(first: int, places: Sequence[int]) -> None:
+    rows = len(places)
+    labels = LoopLabels(7, "train", ("epoch 2, train[", "]"), first, places)
+    table = table_of(Batch(rows, labels, [], 0), [], schema_of([]))
+    iterations = [first + place for place in places]
+    assert table.column("row").to_pylist() == list(range(7, 7 + rows))
+    assert table.column("step").to_pylist() == ["train"] * rows
+    assert table.column("path").to_pylist() == [f"epoch 2, train[{iteration}]" for iteration in iterations]
+    assert table.column("iteration").to_pylist() == iterations
 
 
 def test_a_name_with_a_dot_is_one_column() -> None:
