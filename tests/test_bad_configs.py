@@ -71,7 +71,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
         content(HEAD + b"seed: \xff\n"),
         "3:7\n    3 | seed: \ufffd\n      |       ^ the byte 0xff is not UTF-8 (byte 43 of the file)",
     ),
-    "UTF-16": (content("seed: 1\n".encode("utf-16")), "the byte 0xff is not UTF-8 (byte 0 of the file)"),
+    "UTF-16": (content("seed: 1\n".encode("utf-16")), "the file is UTF-16\n      = save it as UTF-8"),
     "an empty file": (content(b""), "the file is empty"),
     "only a byte order mark": (content(b"\xef\xbb\xbf"), "the file is empty"),
     "10,000 nested brackets": (

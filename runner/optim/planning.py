@@ -288,7 +288,9 @@ def _state_by_trial(
         blamed = refused_argument(attempt, everything)
         if blamed is not None:
             source, name = blamed
-            hint = f"torch's `{kind.class_name}` refuses it; its defaults are in `steprun schema`"
+            default = next((each.default for each in kind.arguments if each.name == name), None)
+            instead = "write another value" if default is None else f"its default is {default}"
+            hint = f"torch's `{kind.class_name}` refuses it; {instead}"
             raise PlacedFault(arguments[source].places[name], sentence(error), hint) from None
         raise _unsupported_parameter(kind, [name for group in names for name in group], place, context, error) from None
 

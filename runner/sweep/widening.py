@@ -12,7 +12,7 @@ import runner
 from runner.config import Config, overridden
 from runner.config.keys import AUTO
 from runner.errors import Problem, UsageError
-from runner.plan.checks.engine_choice import extras
+from runner.plan.checks.engines.choice import extras
 from runner.record.directory import locked, write_atomically
 from runner.sweep.planning import SweepPlan
 from runner.sweep.points.overlaps import full_path

@@ -57,7 +57,7 @@ def _lowered(text: str, statements: bool) -> Lowered | None:
     return None
 
 
-@settings(max_examples=tried(2_000, fast=40))
+@settings(max_examples=tried(1_000, fast=40))
 @given(PLAUSIBLE, st.booleans())
 def test_any_text_of_the_languages_words_ends_in_a_graph_or_a_language_error(text: str, statements: bool) -> None:
     lowered = _lowered(text, statements)
@@ -71,7 +71,7 @@ def test_any_text_ends_in_a_graph_or_a_language_error(text: str, statements: boo
     _lowered(text, statements)
 
 
-@settings(max_examples=tried(2_000, fast=50))
+@settings(max_examples=tried(1_000, fast=50))
 @given(WELL_FORMED, st.sampled_from([1, 2, 3]))
 def test_an_expression_gives_the_bits_that_python_gives(text: str, iteration: int) -> None:
     lowered = _lowered(text, False)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from runner.language.pooling.rules import CONSTANT, Rows, State, Term
 from runner.language.pooling.table import RULES
 
-SAMPLES = 10
+SAMPLES = 5
 DTYPES = (torch.float64, torch.complex128, torch.int64, torch.bool)
 NEEDS_ANOTHER_BATCH = {"squeeze"}  # of one sample: it would lose its dimension
 
@@ -119,7 +119,7 @@ def test_batches_combine_to_the_whole_as_each_rule_says() -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 whole = None
-                for samples in itertools.islice(placements(leaves), 16):
+                for samples in itertools.islice(placements(leaves), 8):
                     whole = entry.op(sample.input, *sample.args, **sample.kwargs) if whole is None else whole
                     try:
                         tried_rules[name] += checked(entry.op, leaves, spec, samples, whole)
@@ -127,4 +127,4 @@ def test_batches_combine_to_the_whole_as_each_rule_says() -> None:
                         wrong.append(f"{name}, {sample.summary()}, samples in {samples}: {error}")
     assert not wrong, "\n".join(wrong[:20])
     assert len(+tried_rules) > 300
-    assert tried_rules.total() > 2500
+    assert tried_rules.total() > 1000

@@ -10,7 +10,7 @@ import torch
 import runner
 from runner.config import load, overridden
 from runner.plan import compile
-from runner.plan.checks.stackable import unstackable
+from runner.plan.checks.engines.stackable import unstackable
 from runner.sweep.lanes.chunk import NOT_SOUND, Chunk, run_chunk
 from runner.sweep.points.task import Task
 from runner.sweep.single import Work

@@ -18,7 +18,7 @@ from runner.config import load
 from runner.engine.lanes.execute import run_lanes
 from runner.errors import ConfigError
 from runner.plan import compile
-from runner.plan.checks.stackable import unstackable
+from runner.plan.checks.engines.stackable import unstackable
 from runner.sweep.lanes.chunk import ENDS_BEFORE, NOT_SOUND, Chunk, run_chunk
 from runner.sweep.lanes.comparing import difference_between
 from runner.sweep.lanes.grouping import FEW

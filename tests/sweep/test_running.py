@@ -139,7 +139,7 @@ def test_a_point_that_takes_too_long_has_failed(tmp_path: Path) -> None:
     assert table[1]["failure"] == "took longer than 4 s"
 
 
-LONG = HEAD.replace("steps: 5", "steps: 20000") + "log: {every: 1000}\n"
+LONG = HEAD.replace("steps: 5", "steps: 12000") + "log: {every: 1000}\n"
 SEEDS = "sweep: {grid: {seed: range(8)}, objective: {minimize: loss}}\n"
 
 

@@ -13,7 +13,7 @@ import pytest
 import runner
 from runner.config import load, loads
 from runner.errors import UsageError
-from runner.plan.checks import engine_choice
+from runner.plan.checks.engines import choice
 from runner.sweep.planning import plan_sweep
 from runner.sweep.record.manifest import read_manifest, write_manifest
 from runner.sweep.record.reading import Sweep, open_sweep
@@ -194,8 +194,8 @@ def test_each_point_chooses_its_engine_and_a_sweep_is_not_resumed_where_it_would
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("jax")
-    monkeypatch.setattr(engine_choice, "STARTED", 100)  # µs: xla pays after a few iterations
-    monkeypatch.setattr(engine_choice, "COMPILED", 0)
+    monkeypatch.setattr(choice, "STARTED", 100)  # µs: xla pays after a few iterations
+    monkeypatch.setattr(choice, "COMPILED", 0)
     directory = begun(tmp_path, "sweep: {grid: {steps: [2, 50]}}\n", HEAD + "engine: auto\n")
     sweep = open_sweep(directory)
     for index, engine in enumerate(("eager", "xla")):

@@ -49,6 +49,7 @@ _STATUSES = {
 }
 
 _PLURALS = {"holds": "hold", "differs": "differ"}
+_COUNTED = {"missing": "missing", "orphan": "without a config"}
 
 Configs = Annotated[list[str], argument("CONFIG", help="YAML configs.", autocompletion=complete_config)]
 Paths = Annotated[
@@ -370,7 +371,7 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
             for each in shown
         ]
         say("\n".join(table([("config", "status", "rows", "compared by", "took"), *rows], indent="")))
-    totals = [f"{count:,} {_several(status, count)}" for status, count in counts(outcomes).items()]
+    totals = [f"{count:,} {_counted_as(status, count)}" for status, count in counts(outcomes).items()]
     skipped = targets - len(outcomes)
     if skipped:
         totals.append(f"{skipped:,} not checked")
@@ -386,5 +387,8 @@ def _compared_by(outcome: Outcome) -> str:
     return f"{by}, same bits" if same else by
 
 
-def _several(status: str, count: int) -> str:
+def _counted_as(status: str, count: int) -> str:
+    """A status behind a number."""
+    if status in _COUNTED:
+        return _COUNTED[status]
     return _PLURALS.get(status, _STATUSES[status]) if count > 1 else _STATUSES[status]

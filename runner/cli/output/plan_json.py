@@ -15,8 +15,8 @@ from runner.language.graph.computation import extract
 from runner.language.inference.runtime import gradient
 from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
-from runner.plan.checks.compilable import most_at_once
-from runner.plan.checks.translatable import most_translated_at_once
+from runner.plan.checks.engines.compilable import most_at_once
+from runner.plan.checks.engines.translatable import most_translated_at_once
 from runner.plan.data.sources import BatchColumn, SourcePlan
 from runner.plan.data.tables.columns import names_in
 from runner.plan.data.tables.conversions import Conversion
@@ -78,7 +78,7 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 def _lanes(plan: Plan) -> dict[str, Any]:
     """How points of a sweep run as lanes, if they differ only in what lanes may differ in."""
-    from runner.plan.checks.stackable import unstackable
+    from runner.plan.checks.engines.stackable import unstackable
     from runner.sweep.lanes.grouping import FEWEST, LARGE, lane_bytes, lanes_at_once, room_of
 
     found, most = unstackable(plan), lanes_at_once(plan, room_of(plan))

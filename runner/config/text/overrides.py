@@ -67,6 +67,8 @@ class _Override:
             node = self._replace(root, segments, (), None)
         else:
             if end >= len(text):
+                if text.endswith((".yaml", ".yml")):
+                    raise self._fault(0, len(text), "a second config", "run one config at a time")
                 raise self._fault(0, len(text), "an override without `=`", _USAGE)
             value = compose(self.source, self.limits, self.problems, value=True, shift=end + 1)
             if len(segments) == 1:

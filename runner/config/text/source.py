@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import codecs
 import os
 import re
 import stat
@@ -160,6 +161,8 @@ def decode(name: str, data: bytes) -> str:
         before = Source(name, data[: error.start].decode("utf-8"), Path())
         place = before.mark(len(before.text))
         rest = data[error.start : error.start + 200].decode("utf-8", "replace").splitlines()[0]
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ConfigError(whole_file_problem(name, "the file is UTF-16", "save it as UTF-8")) from error
         problem = Problem(
             f"the byte 0x{data[error.start]:02x} is not UTF-8 (byte {error.start:,} of the file)",
             "save the file as UTF-8",

@@ -17,7 +17,7 @@ from runner.engine.compiled.library import Compiler, Report
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
 from runner.engine.compiled.toolchain import compile_quickly
 from runner.engine.compiled.training import step_function
-from runner.plan.checks.compilable import LONGEST, runs_singly
+from runner.plan.checks.engines.compilable import LONGEST, runs_singly
 from runner.plan.program.instructions import Train
 
 REGION_BYTES = 64 << 20

@@ -21,7 +21,7 @@ from runner.engine.steps import steps
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
 from runner.language.inference.generators import manual_seed
-from runner.plan.checks.compilable import loop_around
+from runner.plan.checks.engines.compilable import loop_around
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, LoopStart, Train
 from runner.plan.rows.layout import Held, copied

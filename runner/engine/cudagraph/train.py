@@ -15,7 +15,7 @@ from runner.engine.session import Session
 from runner.engine.steps import steps
 from runner.engine.steps.optimizer_step import measured, stepping
 from runner.optim import AnyStepper
-from runner.plan.checks.capturable import steps_within
+from runner.plan.checks.engines.capturable import steps_within
 from runner.plan.program.instructions import Train
 from runner.plan.rows.layout import Held
 

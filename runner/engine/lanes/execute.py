@@ -23,7 +23,7 @@ from runner.engine.rows import AnyRows, Rows
 from runner.engine.session import SaveCheckpoint, Session
 from runner.engine.state import State
 from runner.engine.steps.step_code import Run
-from runner.plan.checks.stackable import reads_tensors
+from runner.plan.checks.engines.stackable import reads_tensors
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action
 

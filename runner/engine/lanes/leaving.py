@@ -20,7 +20,7 @@ from runner.engine.lanes.operations.tensor import LaneTensor
 from runner.engine.rows import AnyRows, Rows
 from runner.engine.session import KEPT, Session
 from runner.engine.state import State
-from runner.plan.checks.stackable import reads_tensors
+from runner.plan.checks.engines.stackable import reads_tensors
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Break, LoopEnd, LoopStart, When
 

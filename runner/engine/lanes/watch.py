@@ -17,7 +17,7 @@ from runner.engine.lanes.operations.tensor import LaneTensor
 from runner.engine.state import State
 from runner.engine.watch.checks import Check, Results
 from runner.errors import Problem
-from runner.plan.checks.stackable import RATED
+from runner.plan.checks.engines.stackable import RATED
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Assign, Evaluate, Evaluation, Train
 

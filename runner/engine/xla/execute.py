@@ -15,7 +15,7 @@ from runner.errors import RunError
 from runner.language.xla.checking import DEPENDENT, reason_of
 from runner.language.xla.operators import Unsupported
 from runner.language.xla.tracing import DependentDraw
-from runner.plan.checks.translatable import OTHERS
+from runner.plan.checks.engines.translatable import OTHERS
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action
 

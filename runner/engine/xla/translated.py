@@ -14,7 +14,7 @@ from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
 from runner.language.xla.tracing import Draw, plain_kernels, trace
-from runner.plan.checks.translatable import MOST_AT_ONCE
+from runner.plan.checks.engines.translatable import MOST_AT_ONCE
 from runner.plan.memory import uncollected
 from runner.plan.program.instructions import Train
 

@@ -77,9 +77,33 @@ def _statement(lowering: Lowering, statement: ast.stmt, final: bool) -> str | No
         return _loop(lowering, statement)
     assert isinstance(statement, ast.Expr)
     if not final:
-        raise lowering.fault(statement, "this value is not used", "give it a name: `name = …`, or remove the line")
-    lowering.named["value"] = lowering.plain(lowering.value(statement.value))
+        raise _unused(lowering, statement)
+    try:
+        value = lowering.value(statement.value)
+    except LanguageError as error:
+        name = _compared_name(statement)
+        if name is not None and error.message == f"`{name}` is not declared":
+            error.hint = f"write `{name} = …` to name a value; `==` compares"
+        raise
+    lowering.named["value"] = lowering.plain(value)
     return "value"
+
+
+def _unused(lowering: Lowering, statement: ast.Expr) -> LanguageError:
+    """The error for a value in the middle of a block."""
+    name = _compared_name(statement)
+    hint = "give it a name: `name = …`, or remove the line"
+    if name is not None:
+        hint = f"write `{name} = …` to name a value; `==` compares"
+    return lowering.fault(statement, "this value is not used", hint)
+
+
+def _compared_name(statement: ast.Expr) -> str | None:
+    """The name on the left of `name == …`."""
+    match statement.value:
+        case ast.Compare(left=ast.Name(id=name), ops=[ast.Eq()]):
+            return str(name)
+    return None
 
 
 def _loop(lowering: Lowering, statement: ast.For) -> str | None:
@@ -106,7 +130,7 @@ def _loop(lowering: Lowering, statement: ast.For) -> str | None:
         lowering.local[name] = count
         for inner in statement.body:
             if isinstance(inner, ast.Expr):
-                raise lowering.fault(inner, "this value is not used", "give it a name: `name = …`, or remove the line")
+                raise _unused(lowering, inner)
         last = block(lowering, statement.body)
     if before is ABSENT:
         lowering.local.pop(name, None)

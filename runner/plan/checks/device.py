@@ -25,11 +25,11 @@ def prepare_device(config: Config, faults: Faults) -> None:
     """
     device = config.device
     if config.engine == "cudagraph":
-        from runner.plan.checks.capturable import check_device
+        from runner.plan.checks.engines.capturable import check_device
 
         check_device(device, faults)
     elif config.engine == "xla":
-        from runner.plan.checks.translatable import check_jax
+        from runner.plan.checks.engines.translatable import check_jax
 
         check_jax(device, faults)
     kind, _, index = device.partition(":")

@@ -16,6 +16,7 @@ from runner.language.lowering.scope import Environment
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleContext, plan_optimizers, readable
 from runner.plan.checks.advice import TORCH_WARNS, advise
+from runner.plan.checks.gradients import check_gradients
 from runner.plan.checks.measured import check_measured
 from runner.plan.checks.objectives import check_objectives
 from runner.plan.checks.overlaps import check_overlaps
@@ -107,6 +108,7 @@ def express(request: Request, declared: Declarations, fake: bool | None) -> Prog
     check_use(config, values, steps.objectives, steps.stepped)
     check_overlaps(instructions, supply.sources, config.data, faults, request.memory)
     check_measured(instructions, faults)
+    check_gradients(instructions, faults)
     return Program(
         environment,
         examples.drawings,

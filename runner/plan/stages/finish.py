@@ -54,7 +54,7 @@ def finish(request: Request, declared: Declarations, program: Program) -> Plan:
     if config.engine == "xla":  # computes each step once, so its size is checked before
         _check_engine(config, declared.tensors, program, health)
     elif config.engine == AUTO:
-        from runner.plan.checks.engine_choice import choose_engine  # a named engine does not need it
+        from runner.plan.checks.engines.choice import choose_engine  # a named engine does not need it
 
         config, reason = choose_engine(config, instructions, program.optimizers, declared.tensors, health, scaling)
     forget_examples(program.lowered)
@@ -120,15 +120,15 @@ def _check_engine(config: Config, tensors: Mapping[str, TensorPlan], program: Pr
     """
     refusals = Faults(config.document)
     if config.engine == "cudagraph":
-        from runner.plan.checks.capturable import check_capturable  # other engines do not need it
+        from runner.plan.checks.engines.capturable import check_capturable  # other engines do not need it
 
         check_capturable(program.instructions, tensors, refusals)
     elif config.engine == "compile":
-        from runner.plan.checks.compilable import check_compilable
+        from runner.plan.checks.engines.compilable import check_compilable
 
         check_compilable(program.instructions, program.optimizers, health, refusals)
     elif config.engine == "xla":
-        from runner.plan.checks.translatable import check_translatable
+        from runner.plan.checks.engines.translatable import check_translatable
 
         trainable = [name for name, tensor in tensors.items() if tensor.requires_grad]
         check_translatable(program.instructions, program.optimizers, trainable, health, config.device, refusals)

@@ -365,12 +365,7 @@ def _labels_of(labels: Labels | LoopLabels) -> list[pyarrow.Array]:
     """The numbers, steps, paths and iterations of rows."""
     if isinstance(labels, LoopLabels):
         return _of_loop(labels)
-    return [
-        _integers(labels.numbers),
-        _strings(labels.steps),
-        _strings(labels.paths),
-        _integers(labels.iterations),
-    ]
+    return [_integers(labels.numbers), _strings(labels.steps), _strings(labels.paths), _integers(labels.iterations)]
 
 
 def _of_loop(labels: LoopLabels) -> list[pyarrow.Array]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from runner.config import Config, overridden
 from runner.errors import ConfigError, SteprunError, listing
 from runner.plan import PlanLimits, compile
-from runner.plan.checks.stackable import unstackable
+from runner.plan.checks.engines.stackable import unstackable
 from runner.plan.plan import Plan
 from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.varying import Varying, varying

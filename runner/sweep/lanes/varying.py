@@ -14,7 +14,7 @@ from runner.engine.lanes.starting import Lane
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import evaluate, names_in
 from runner.plan import Plan
-from runner.plan.checks.stackable import RATED
+from runner.plan.checks.engines.stackable import RATED
 from runner.plan.tensors.initial import Fill
 
 _NAME = re.compile(r"[^\W\d]\w*")

@@ -17,7 +17,7 @@ from runner.config import Config
 from runner.config.keys import AUTO
 from runner.config.text.emit import is_column_file_path, is_file_path
 from runner.config.text.nodes import MapNode, Node, ScalarNode, walk
-from runner.plan.checks.engine_choice import extras
+from runner.plan.checks.engines.choice import extras
 from runner.record.checkpoints.config_fields import config_fields, value_of
 from runner.record.data_files import data_files
 

@@ -70,7 +70,7 @@ def opening(
     import torch
 
     import runner
-    from runner.plan.checks.engine_choice import extras
+    from runner.plan.checks.engines.choice import extras
 
     return {
         "status": "running",

@@ -15,7 +15,7 @@ import runner
 from runner.engine import initial_state
 from runner.engine.compiled import machine_code
 from runner.engine.compiled.updates import STEP, Changing, torch_update
-from runner.plan.checks.compilable import decides
+from runner.plan.checks.engines.compilable import decides
 from tests.engine.compiled.plain import traced, without_compiler
 from tests.engine.running import compiled, numbers
 

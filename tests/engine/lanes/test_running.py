@@ -19,7 +19,7 @@ from runner.engine.lanes.operations.same_bits import same_bits
 from runner.engine.lanes.operations.tensor import NotStackable
 from runner.engine.lanes.starting import Lane
 from runner.engine.lanes.updates import Rate, gives_bits
-from runner.plan.checks.stackable import unstackable
+from runner.plan.checks.engines.stackable import unstackable
 
 READING = ("adafactor",)
 RATES = [0.1, 0.03, 1e-3, 0.7, 0.0]

@@ -16,7 +16,7 @@ from runner.engine import initial_state
 from runner.engine.lanes.execute import Ran, run_lanes
 from runner.engine.lanes.operations.tensor import NotStackable
 from runner.engine.lanes.starting import Lane
-from runner.plan.checks.stackable import unstackable
+from runner.plan.checks.engines.stackable import unstackable
 from tests.engine.lanes.test_recorded import NET
 from tests.engine.lanes.test_running import _one_thread, config_of
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import runner
-from runner.plan.checks.compilable import decides
+from runner.plan.checks.engines.compilable import decides
 from tests.engine.compiled.test_optimizers import OPTIONS, SCHEDULABLE, STEPS, after_a_step, by_hand, text_of
 from tests.engine.running import compiled, numbers
 

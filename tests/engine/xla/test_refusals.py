@@ -15,7 +15,7 @@ from runner.errors import ConfigError
 from runner.faults import Faults
 from runner.language.xla import checking, tracing
 from runner.language.xla.operators import table
-from runner.plan.checks.translatable import check_backend, check_jax
+from runner.plan.checks.engines.translatable import check_backend, check_jax
 from tests.engine.running import compiled
 
 jax = pytest.importorskip("jax")

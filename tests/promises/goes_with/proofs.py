@@ -25,7 +25,7 @@ from runner.engine.cudagraph import execute as cudagraph
 from runner.engine.rows import Row
 from runner.errors import EngineError
 from runner.faults import Faults
-from runner.plan.checks.capturable import check_capturable
+from runner.plan.checks.engines.capturable import check_capturable
 from runner.plan.checks.mixed_precision import check_scaled
 from runner.plan.compiler import PlanLimits
 from runner.record.directory import create_run_directory

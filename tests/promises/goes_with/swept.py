@@ -12,7 +12,7 @@ import pytest
 
 import runner
 from runner.config import Config, overridden
-from runner.plan.checks.stackable import unstackable
+from runner.plan.checks.engines.stackable import unstackable
 from runner.plan.compiler import PlanLimits
 from runner.record.directory import create_run_directory
 from runner.record.running import run_recorded

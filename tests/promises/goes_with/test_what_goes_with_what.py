@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.plan.checks import engine_choice
+from runner.plan.checks.engines import choice
 from tests.effort import thinned
 from tests.promises.goes_with.capabilities import CAPABILITIES
 from tests.promises.goes_with.proofs import PROOFS, compiled, planned, prove, write_files, written
@@ -58,7 +58,7 @@ def test_machine_code_is_close_too(name: str, tmp_path: Path, inductor_cache: Pa
 def test_auto_is_xla_for_each_capability_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jax")
     for cost in ("STARTED", "COMPILED"):
-        monkeypatch.setattr(engine_choice, cost, 0)
+        monkeypatch.setattr(choice, cost, 0)
     write_files(tmp_path)
     chosen = set()
     for name, capability in CAPABILITIES.items():

@@ -37,8 +37,8 @@ from runner.engine.xla.translated import REGION_BYTES, STACK_BYTES
 from runner.language.xla.checking import reason_of
 from runner.language.xla.operators import Unsupported
 from runner.language.xla.tracing import plain_kernels, trace
-from runner.plan.checks.compilable import loop_around
-from runner.plan.checks.translatable import MOST_AT_ONCE
+from runner.plan.checks.engines.compilable import loop_around
+from runner.plan.checks.engines.translatable import MOST_AT_ONCE
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, LoopStart, Train
 from runner.plan.rows.layout import Values

@@ -13,7 +13,7 @@ import torch
 import runner
 from runner.compare.environment import environment_of
 from runner.compare.snapshots.capture import plan_of
-from runner.plan.checks import engine_choice
+from runner.plan.checks.engines import choice
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
@@ -37,7 +37,7 @@ FREE = ("STARTED", "COMPILED")
 def free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiling costs nothing, so it pays after one iteration."""
     for name in FREE:
-        monkeypatch.setattr(engine_choice, name, 0)
+        monkeypatch.setattr(choice, name, 0)
 
 
 def missing(name: str) -> str:
@@ -138,7 +138,7 @@ def test_without_jax_it_is_eager(version: object, reason: str) -> None:
 def test_a_device_other_than_the_cpu_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     config = runner.loads(MODEL + "steps: 1000000\n", overrides=["device=cuda"])
     plan = compiled(MODEL + "steps: 1000000\n")
-    chosen, reason = engine_choice.choose_engine(config, plan.program, plan.optimizers, plan.tensors, plan.health, None)
+    chosen, reason = choice.choose_engine(config, plan.program, plan.optimizers, plan.tensors, plan.health, None)
     assert (chosen.engine, reason) == ("eager", "`auto` chooses `xla` only on `cpu`")
 
 
@@ -164,7 +164,7 @@ def test_resume_keeps_what_was_chosen(tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_text(MODEL.replace("every: 1000, tensors: none", "every: 1") + "steps: 40\n")
     with monkeypatch.context() as patch:
         for name in FREE:
-            patch.setattr(engine_choice, name, 0)
+            patch.setattr(choice, name, 0)
         whole = runner.run(path, runs_dir=tmp_path / "whole")
         plan = runner.compile(runner.load(path))
     reason = "40 iterations save about 0.00 s, and compiling costs about 0.00 s"
@@ -185,7 +185,7 @@ def test_a_run_that_chose_eager_stays_so_where_xla_would_pay(tmp_path: Path, mon
     path.write_text(MODEL + "steps: 40\n")
     run = runner.run(path, runs_dir=tmp_path)
     for name in FREE:
-        monkeypatch.setattr(engine_choice, name, 0)
+        monkeypatch.setattr(choice, name, 0)
     again = resume(run.path, ["steps=50"])
     assert (
         again.manifest["engine"]

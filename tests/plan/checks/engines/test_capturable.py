@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy
 
 from runner.faults import Faults
-from runner.plan.checks.capturable import check_capturable, steps_within
+from runner.plan.checks.engines.capturable import check_capturable, steps_within
 from tests.engine.running import compiled
 from tests.tables import over
 

@@ -14,9 +14,9 @@ from runner.faults import Faults
 from runner.language.graph.computation import Computation
 from runner.language.inference.inference import readable_bytes
 from runner.optim import OptimizerPlan
-from runner.plan.checks.compilable import loop_around
+from runner.plan.checks.engines.compilable import loop_around
+from runner.plan.checks.engines.translatable import check_jax, check_translatable
 from runner.plan.checks.mixed_precision import check_scaled
-from runner.plan.checks.translatable import check_jax, check_translatable
 from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart, LossScaling, Train
 from runner.plan.rows.health import HealthPlan
 from runner.plan.tensors.tensors import TensorPlan
