@@ -12,7 +12,7 @@ from runner.faults import Faults
 from runner.language.dtypes import dtype_name
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.checks.engines.whole_steps import EAGER, PARTS
+from runner.plan.checks.whole_steps import EAGER, PARTS
 from runner.plan.data.sources import SourcePlan
 from runner.plan.program.instructions import Action, Instruction, LossScaling, Train
 from runner.plan.scalars import integer, number

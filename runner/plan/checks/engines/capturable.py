@@ -10,7 +10,7 @@ from runner.faults import Faults
 from runner.language.graph.computation import Computation
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan
-from runner.plan.checks.engines.whole_steps import EAGER, check_draws, check_whole_steps
+from runner.plan.checks.whole_steps import EAGER, check_draws, check_whole_steps
 from runner.plan.determinism import is_cuda
 from runner.plan.program.instructions import Action, Instruction, Train
 

@@ -13,7 +13,7 @@ from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import split_scalars
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, Scheduled
-from runner.plan.checks.engines.whole_steps import EAGER, check_draws, check_whole_steps
+from runner.plan.checks.whole_steps import EAGER, check_draws, check_whole_steps
 from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart, Train
 from runner.plan.rows.health import HealthPlan
 

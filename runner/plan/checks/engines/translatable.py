@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from runner.faults import Faults, sentence
 from runner.optim import OptimizerPlan
 from runner.plan.checks.engines.compilable import check_compilable, loop_around
-from runner.plan.checks.engines.whole_steps import EAGER
+from runner.plan.checks.whole_steps import EAGER
 from runner.plan.memory import unbounded_memory, uncollected
 from runner.plan.program.instructions import Action, Instruction, Train
 from runner.plan.rows.health import HealthPlan
