@@ -13,6 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InvalidCxxCompiler
 
 from runner.engine.compiled.building import Built
+from runner.engine.compiled.decompositions import strict_decompositions
 from runner.engine.compiled.library import Compiler, Report
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
 from runner.engine.compiled.toolchain import compile_quickly
@@ -91,7 +92,8 @@ class MachineCode:
             if self.longest > 1:
                 each = [torch.cat([value, value]) for value in each]  # torch would specialize on a length of 1
                 mark_length(each)
-            compile_quickly(lambda: self.region(carry, each, fixed))
+            with strict_decompositions():
+                compile_quickly(lambda: self.region(carry, each, fixed))
 
 
 def _longest(argument: Train) -> int:

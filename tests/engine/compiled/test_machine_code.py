@@ -12,7 +12,7 @@ import torch
 
 import runner
 from tests.cli.commands import steprun, steprun_process
-from tests.engine.running import rows_of
+from tests.engine.running import compiled, rows_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -97,6 +97,28 @@ def test_a_compiler_that_does_not_know_the_processor_is_probed_after_it_fails(tm
     calls = (tmp_path / "calls.txt").read_text(encoding="utf-8").splitlines()
     assert ".main.cpp" in calls[0]  # the step, and no probe before it
     assert len(calls) > 1
+
+
+SELECTED = """\
+engine: compile
+parameters: {w: {shape: [2, 6], init: normal}}
+constants: {index: [0, 3]}
+expression: |
+  columns = index_select(w, DIM, index - 4 * (iteration > 3))
+  loss = (columns ** 2).sum()
+optimizer: {sgd: {lr: 0.1}}
+steps: 6
+"""
+
+
+@pytest.mark.usefixtures("inductor_cache")
+@pytest.mark.parametrize("dim", ["1", "-1"])
+def test_a_negative_index_that_torch_refuses_is_not_one_from_the_end(dim: str) -> None:
+    rows = runner.execute(compiled(SELECTED.replace("DIM", dim)))
+    paths = [next(rows).path for _ in range(4)]
+    assert paths == ["start", "repeat[1].train", "repeat[2].train", "repeat[3].train"]
+    with pytest.raises(runner.RunError, match=r":5:13  .*\n.*\n.*out of .* \(at repeat\[4\]\.train\)"):
+        next(rows)
 
 
 @pytest.mark.usefixtures("inductor_cache")
