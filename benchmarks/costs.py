@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import io
+import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -14,14 +15,24 @@ from torch import Tensor
 import runner
 from benchmarks.growth import NAME, _config
 from benchmarks.measure import Workload, growing, scratch
+from benchmarks.memory import peak_of
 from runner.compare.numbers import numerals
 from runner.compare.runs.difference import compare_runs
 from runner.record import Run
 from runner.record.display.console import plan_printing, printer_of
+from runner.record.reading import open_run
 
 ROWS, MANY_ROWS, DIFFERING = 100_000, 1_000_000, 32_000
 STEPS, LISTED = 1_000, 1_000
-CELLS = 100 * 4_001
+PRINTED = 300
+FRAME_BYTES = 85  # of a row in the DataFrame that pandas reads; `to_pandas` may take four times as much
+PEAK_PROGRAM = """
+import sys
+from benchmarks import costs
+costs.{function}(sys.argv[1])
+print(open("/proc/self/status").read())
+"""
+WIDE, COLUMNS, WIDE_ROWS = 1_802, 4_001, 100
 SMALL = ((10, 10_000), (100, 2_000), (1_000, 300), (2_000, 200))
 NAMES = 2_000
 LINES = 2_000
@@ -64,6 +75,21 @@ def frame_by_pandas(rows: int) -> object:
     import pandas
 
     return pandas.concat([pandas.read_parquet(part.path) for part in recorded(rows).parts])
+
+
+def frame_of(path: str) -> object:
+    return open_run(path).to_pandas()
+
+
+def frame_of_parts(path: str) -> object:
+    import pandas
+
+    return pandas.concat([pandas.read_parquet(part.path) for part in open_run(path).parts])
+
+
+def _peak(function: Callable[[str], object], rows: int) -> int:
+    program = PEAK_PROGRAM.format(function=function.__name__)
+    return peak_of([sys.executable, "-c", program, str(recorded(rows).path)])
 
 
 def both_by_pandas(rows: int) -> None:
@@ -115,31 +141,31 @@ def small_by_hand(count: int, steps: int, shape: tuple[int, ...] = (4,)) -> list
 
 
 @functools.cache
-def many(steps: int) -> runner.Plan:
-    return runner.compile(runner.load(_config(f"many-{steps}", _small(1_000, steps))))
+def many(count: int) -> runner.Plan:
+    return runner.compile(runner.load(_config(f"many-{count}", _small(count, PRINTED))))
 
 
-def quiet(steps: int) -> object:
-    return deque(runner.execute(many(steps), shared=True), maxlen=1)
+def quiet(count: int) -> object:
+    return deque(runner.execute(many(count), shared=True), maxlen=1)
 
 
-def printed(steps: int) -> None:
+def printed(count: int) -> None:
     """The same, and its rows as a table."""
-    plan = many(steps)
+    plan = many(count)
     with printer_of(plan, plan_printing(plan, "lines"), io.StringIO()) as printer:
         for row in runner.execute(plan, shared=True):
             printer(row)
 
 
 @functools.cache
-def wide(rate: float) -> Run:
-    """A run of 3,605 columns."""
-    text = _small(1_802, 1_000, "[]").replace("lr: 0.01", f"lr: {rate}")
-    return runner.run(_config(f"wide-{rate}", text), runs_dir=scratch())
+def wide(rate: float, parameters: int = WIDE) -> Run:
+    """A run with two columns for each parameter, and one for the loss."""
+    text = _small(parameters, 1_000, "[]").replace("lr: 0.01", f"lr: {rate}")
+    return runner.run(_config(f"wide-{rate}-{parameters}", text), runs_dir=scratch())
 
 
-def wide_compared(rate: float) -> object:
-    return compare_runs(wide(0.01), wide(rate))
+def wide_compared(rate: float, parameters: int = WIDE) -> object:
+    return compare_runs(wide(0.01, parameters), wide(rate, parameters))
 
 
 def wide_by_pyarrow() -> None:
@@ -259,17 +285,27 @@ def _rows() -> list[Workload]:
     return [
         growing(NAME, rows, "the columns as tensors", rows_read, columns_read, ROWS, 0.3, "difference"),
         growing(NAME, frames, "pandas.read_parquet", frame, frame_by_pandas, MANY_ROWS, 1.2),
+        Workload(
+            NAME,
+            f"{frames}: memory",
+            "pandas.read_parquet",
+            part(_peak, frame_of, MANY_ROWS),
+            part(_peak, frame_of_parts, MANY_ROWS),
+            reach=3.0 * FRAME_BYTES * MANY_ROWS / (1 << 20),
+            measure="more memory",
+        ),
         growing(NAME, same, both, equal, both_by_pandas, MANY_ROWS, 3.0, "difference"),
         growing(NAME, others, both, differing, both_by_pandas, DIFFERING, 1.0, "difference"),
         *(
             Workload(
                 NAME,
-                f"`diff` of runs of 1,001 rows and 3,605 columns that are {alike}",
+                f"`diff` of runs of 1,001 rows and {2 * WIDE + 1:,} columns that are {alike}",
                 "pyarrow reading both",
                 part(wide_compared, rate),
                 wide_by_pyarrow,
                 reach=reach,
                 measure="difference",
+                tenth=part(wide_compared, rate, WIDE // 10),
             )
             for alike, rate, reach in (("equal", 0.01, 1.0), ("different", 0.011, 3.0))
         ),
@@ -287,6 +323,7 @@ def _small_parameters() -> list[Workload]:
             part(small_by_hand, count, steps),
             reach=1.0 if count <= 100 else 1.1,
             steps=steps,
+            tenth=part(small_logged, count // 10, steps),
         )
         for count, steps in SMALL
     ]
@@ -299,25 +336,28 @@ def _small_parameters() -> list[Workload]:
             part(full, kept),
             full,
             reach=2.0,
+            tenth=part(small_logged, 10, 2_000, kept),
         )
         for kept in ("stats", "digest")
     ]
     columns = Workload(
         NAME,
-        f"4,001 columns of one number, {CELLS // 4_001} rows: their log",
+        f"{COLUMNS:,} columns of one number, {WIDE_ROWS} rows: their log",
         "the same run, without it",
-        part(small_logged, 2_000, CELLS // 4_001, "full", "[]"),
-        part(small_logged, 2_000, CELLS // 4_001, "none", "[]"),
-        reach=CELLS * 1e-6,  # a microsecond a cell
+        part(small_logged, COLUMNS // 2, WIDE_ROWS, "full", "[]"),
+        part(small_logged, COLUMNS // 2, WIDE_ROWS, "none", "[]"),
+        reach=WIDE_ROWS * COLUMNS * 1e-6,  # a microsecond a cell
         measure="difference",
+        tenth=part(small_logged, COLUMNS // 20, WIDE_ROWS, "full", "[]"),
     )
     console = Workload(
         NAME,
-        "1,000 small parameters, 300 steps, printed as lines",
+        f"1,000 small parameters, {PRINTED} steps, printed as lines",
         "the same without printing",
-        part(printed, 300),
-        part(quiet, 300),
+        part(printed, 1_000),
+        part(quiet, 1_000),
         reach=1.25,  # printing is a fifth of the run
+        tenth=part(printed, 100),
     )
     return [*all_logged, *reduced, columns, console]
 
@@ -335,8 +375,12 @@ def _snapshot_lines() -> list[Workload]:
             reach=0.04,
             measure="each",
             steps=LINES,
+            tenth=part(work, LINES // 10),
         )
-        for done, other, ours, theirs in (("written", "read", written, read), ("read", "written", read, written))
+        for done, other, ours, theirs, work in (
+            ("written", "read", written, read, lines_taken),
+            ("read", "written", read, written, lines_read),
+        )
     ]
 
 
