@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,17 +222,23 @@ def _parts_of(
 ) -> list[tuple[Outcome, Path]]:
     """The outcomes of a point, each with the newest part that has it, in the order of the rungs.
 
-    Only parts whose statistics allow the point are searched, so that the time does not grow with the other points.
+    Parts whose statistics allow the point are searched first, so that the time does not grow with the other points. The
+    others may have an equal point, which ran in its place: a sampler proposes some points twice.
 
     Args:
         spans: those of parts that were opened before; others are added.
     """
-    found: dict[int, tuple[Outcome, Path]] = {}
-    for path in part_paths(directory, folder):
+    paths = list(part_paths(directory, folder))
+    for path in paths:
         if path not in spans:
             spans[path] = _span(path)
-        if not spans[path][0] <= point <= spans[path][1]:
-            continue
+    likely = [path for path in paths if spans[path][0] <= point <= spans[path][1]]
+    return _outcomes_in(likely, identity) or _outcomes_in(paths, identity)
+
+
+def _outcomes_in(paths: Sequence[Path], identity: str) -> list[tuple[Outcome, Path]]:
+    found: dict[int, tuple[Outcome, Path]] = {}
+    for path in paths:
         for outcome in read_part(path, lambda file: outcomes_of(written_in(file), identity), rows=False):
             found[outcome.rung] = outcome, path
     return [found[rung] for rung in sorted(found)]
