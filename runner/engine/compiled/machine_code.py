@@ -6,14 +6,15 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.decomposition import decompositions
 from torch._inductor.exc import InvalidCxxCompiler
 
 from runner.engine.compiled.building import Built
-from runner.engine.compiled.decompositions import strict_decompositions
 from runner.engine.compiled.library import Compiler, Report
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
 from runner.engine.compiled.toolchain import compile_quickly
@@ -28,6 +29,27 @@ REGION_BYTES = 64 << 20
 _STATIC = {"automatic_dynamic_shapes": False, "specialize_float": True}
 """Settings that compile a step for its own shapes and numbers. By default torch makes those variable that differ from
 an earlier compilation, in this process or another, and then computes differently."""
+
+
+_INDEX_SELECT = torch.ops.aten.index_select.default
+_usual_index_select = decompositions[_INDEX_SELECT]
+
+
+@contextmanager
+def _strict_indices() -> Iterator[None]:
+    """Makes code that is compiled in the block refuse a negative index of `index_select`, as torch does.
+
+    Inductor reads it as an index of `x[index]`, which counts from the end.
+    """
+    with mock.patch.dict(decompositions, {_INDEX_SELECT: _index_select}):
+        yield
+
+
+def _index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """`index_select`, with an index that is out of bounds in place of a negative one."""
+    size = x.shape[dim] if x.ndim else 1
+    found: Tensor = _usual_index_select(x, dim, torch.where(index < 0, size, index))
+    return found
 
 
 class CompilationFault(Exception):
@@ -92,7 +114,7 @@ class MachineCode:
             if self.longest > 1:
                 each = [torch.cat([value, value]) for value in each]  # torch would specialize on a length of 1
                 mark_length(each)
-            with strict_decompositions():
+            with _strict_indices():
                 compile_quickly(lambda: self.region(carry, each, fixed))
 
 
