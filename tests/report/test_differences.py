@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from runner.report.difference.pages import report_of
 from runner.report.difference.recorder import MOST_ROWS, Recorder
 from runner.report.difference.sources import difference_of_runs
 from runner.report.listing import changed_lines
+from runner.report.run.sections import report_of_run
 from runner.report.section import Report
 from tests.cli.commands import steprun
-from tests.report.runs import record
+from tests.report.runs import change, record
 
 NETWORK = """\
 parameters: {w: {shape: [4, 6], init: normal}, b: {shape: [6], init: zeros}}
@@ -52,6 +54,19 @@ def report_of_runs(found: Path, expected: Path) -> Report:
 
 def section(report: Report, name: str) -> Any:
     return next((each for each in report.sections if each.name == name), None)
+
+
+def test_each_version_is_on_the_page_once(network: Path, tmp_path: Path) -> None:
+    """Those of JAX are in two fields of the manifest of a run with `engine: xla`, as that of torch is."""
+    run = Path(shutil.copytree(network, tmp_path / "run"))
+    versions = {"jax": "0.91.1", "jaxlib": "0.91.2"}
+    manifest = open_run(run).manifest
+    change(run, engine="xla", **{field: {**manifest[field], **versions} for field in ("versions", "environment")})
+    body = str(section(report_of_run(run), "environment").text)
+    difference = "".join(str(each.text) for each in report_of_runs(run, network).sections)
+    for version in versions.values():
+        assert body.count(version) == 1
+        assert version in difference
 
 
 def test_the_errors_and_the_ulps_are_those_of_numpy(network: Path, tmp_path: Path) -> None:
