@@ -24,6 +24,10 @@ from tests.tables import over
         ("range(3)", [0, 1, 2]),
         ("range(2, 9, 3)", [2, 5, 8]),
         ("range(n)", [0, 1, 2, 3]),
+        ("range(9, 2, -3)", [9, 6, 3]),
+        ("range(-2, 3, 4)", [-2, 2]),
+        ("logspace(1, -5, 1)", [10.0]),
+        ("logspace(0.01, -5, 1)", [pytest.approx(1.023292992280754)]),
         (["a", None, True], ["a", None, True]),
         ([{"sgd": {"lr": 1, "momentum": {"grid": [0, 0.9]}}}, {"adam": {"lr": 2}}],
          [{"sgd": {"lr": 1, "momentum": 0}}, {"sgd": {"lr": 1, "momentum": 0.9}}, {"adam": {"lr": 2}}]),
@@ -50,6 +54,10 @@ def test_linspace_and_logspace_are_those_of_numpy(count: int) -> None:
         ("range(1, 5, 0)", r"has a step of zero"),
         ("range(2.5)", r"needs one to three integers"),
         ("range(10 ** 12)", r"has 1,000,000,000,000 values"),
+        ("range(-(2 ** 62) * 2 + 1, 2 ** 62)", r"has 13,835,058,055,282,163,711 values"),
+        ("range(2 ** 62, -(2 ** 62) * 2 + 1, -1)", r"has 13,835,058,055,282,163,711 values"),
+        ("range(5, 2)", r"has no values"),
+        ("range(2, 5, -1)", r"has no values"),
         ("linspace(0, 1)", r"needs a start, an end and a count"),
         ("linspace(0, inf, 3)", r"needs a start, an end and a count"),
         ("arange(3)", r"there is no sequence `arange`"),
@@ -115,6 +123,8 @@ def test_a_choice_may_contain_a_distribution() -> None:
         ({"uniform": [0]}, r"`uniform` needs a list of two numbers"),
         ({"uniform": [0, "x"]}, r"has an argument that is not a number"),
         ({"uniform": [0, math.inf]}, r"needs two finite numbers"),
+        ({"uniform": [-1.7e308, 1.7e308]}, r"`uniform` spans more than a float64 can hold"),
+        ({"normal": [0, 1e308]}, r"`normal` spans more than a float64 can hold"),
         ({"log_uniform": [0, 1]}, r"`log_uniform` needs two positive numbers"),
         ({"normal": [0, 0]}, r"`normal` has a standard deviation of 0"),
         ({"randint": [1, 1]}, r"`randint` needs two integers, the smaller first"),
@@ -147,6 +157,7 @@ def test_the_least_and_the_largest_random_number_have_normal_draws(monkeypatch: 
     assert 7 < found[1] < 9
     assert found[0] == -found[1]
     check_distribution({"normal": [0, 1]}, {})
+    assert math.isfinite(drawn({"normal": [1e307, 1e307]}, 0, "x", 0, {}))
 
 
 def test_axes_overlap_where_a_block_of_one_sets_what_the_other_sets() -> None:
