@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.sweep.points import values
 from runner.sweep.points.axis import Axis
 from runner.sweep.points.overlaps import overlaps
-from runner.sweep.points.values import AxisFault, check_distribution, drawn, values_of
+from runner.sweep.points.values import AxisFault, check_distribution, drawn, resolved, values_of
 from tests.tables import over
 
 
@@ -114,6 +115,22 @@ def test_a_choice_may_contain_a_distribution() -> None:
     rates = [each["sgd"]["lr"] for each in found if "sgd" in each]
     assert len(set(rates)) == len(rates)
     assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+
+
+NESTED = {
+    "choice": [
+        {"sgd": {"lr": {"choice": "linspace(0, 1, 50)"}, "momentum": {"grid": [0, 0.9]}}},
+        {"adam": {"lr": {"uniform": [0, 1]}, "betas": [{"choice": [0.8, 0.9]}, 0.99]}},
+    ]
+}
+
+
+def test_the_values_of_a_choice_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [drawn(NESTED, 0, "optimizer", number, {}) for number in range(60)]
+    assert {next(iter(each)) for each in expected} == {"sgd", "adam"}
+    listed = resolved(NESTED, {})
+    monkeypatch.setattr(values, "values_of", None)
+    assert [drawn(listed, 0, "optimizer", number, {}) for number in range(60)] == expected
 
 
 @over(

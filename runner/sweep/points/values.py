@@ -180,6 +180,25 @@ def drawn(written: Any, seed: int, axis: str, number: int, scalars: Mapping[str,
     return written
 
 
+class _Listed(list[Any]):
+    """The values of a choice, as `values_of` returns them."""
+
+
+def resolved(written: Any, scalars: Mapping[str, Scalar]) -> Any:
+    """A random axis with the values of its choices, so that `drawn` need not list them for each draw.
+
+    Args:
+        written: as for `drawn`; `check_distribution` finds no fault of it.
+    """
+    if isinstance(written, dict):
+        if list(written) == ["choice"]:
+            return {"choice": _Listed(resolved(value, scalars) for value in values_of(written["choice"], scalars))}
+        return {key: resolved(value, scalars) for key, value in written.items()}
+    if isinstance(written, list):
+        return [resolved(value, scalars) for value in written]
+    return written
+
+
 def check_distribution(written: Any, scalars: Mapping[str, Scalar]) -> None:
     """Check the arguments of a random axis, so that no draw of it fails.
 
@@ -247,7 +266,7 @@ def _randint(arguments: Any, bits: int, scalars: Mapping[str, Scalar]) -> int:
 def _choice(arguments: Any, bits: int, scalars: Mapping[str, Scalar]) -> Any:
     if not isinstance(arguments, list | str):
         raise AxisFault(f"`choice` needs a list, and has {describe(arguments)}", "write `{choice: [a, b]}`")
-    values = values_of(arguments, scalars)
+    values = arguments if isinstance(arguments, _Listed) else values_of(arguments, scalars)
     return values[(bits * len(values)) >> _BITS]
 
 
