@@ -185,6 +185,19 @@ def test_tensors_are_measured_as_torch_and_numpy_measure_them(
             assert known == [at for at in range(1, len(values)) if values[at - 1].any()]
 
 
+@pytest.mark.parametrize("kept", ["full", "stats"])
+def test_bands_are_of_at_most_so_many_rows_at_equal_distances(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner.open_run(record(f"{NETWORK}log: {{tensors: {kept}}}\n", tmp_path))
+    assert len(run) == 91
+    for most, count in ((91, 91), (90, 46), (46, 46), (45, 31)):
+        monkeypatch.setattr("runner.report.reading.tensors.MOST_BANDS", most)
+        tensors, _ = measured(run, whole=True)
+        assert tensors["w"].band_positions == list(range(0, 91, -(-91 // count)))
+        assert len(tensors["w"].bands) == count
+
+
 TURNING = """\
 parameters: {w: {init: [1, 2], dtype: complex64}}
 expression: |

@@ -83,7 +83,7 @@ def measure(rows: Rows, tensors: Sequence[Tensors], reading: Reading, chosen: Po
             _from_statistics(rows, of, made)
         elif wanted is None or len(wanted):
             count = len(rows) if wanted is None else len(wanted)
-            measurers[of.name] = _Measurer(made, of.column, wanted, shown, max(1, count // MOST_BANDS))
+            measurers[of.name] = _Measurer(made, of.column, wanted, shown, _stride(count))
             groups.setdefault(None if wanted is None else wanted.tobytes(), []).append(measurers[of.name])
     for part, start in zip(rows.parts, rows.starts, strict=True):
         for group in groups.values():
@@ -192,6 +192,11 @@ def _blocks(
         yield [place + start for place in places], read(table)
 
 
+def _stride(count: int) -> int:
+    """The stride at which at most `MOST_BANDS` of some rows are taken."""
+    return max(1, -(-count // MOST_BANDS))
+
+
 def _change(now: Tensor, before: Tensor) -> Tensor | None:
     if torch.equal(now, before) or bool(((now == before) | (now.isnan() & before.isnan())).all()):
         return None
@@ -263,7 +268,7 @@ def _from_statistics(rows: Rows, of: Tensors, found: Measured) -> None:
     found.norms = numpy.where(nonfinite > 0, numpy.inf, columns.get("norm", unknown)).tolist()
     if not {"min", "mean", "max", "std"} <= columns.keys():
         return
-    stride = max(1, len(positions) // MOST_BANDS)
+    stride = _stride(len(positions))
     low, mean, high, std = (columns[name] for name in ("min", "mean", "max", "std"))
     found.band_positions = positions[::stride].tolist()
     found.bands = numpy.stack([low, mean - std, mean, mean + std, high], 1)[::stride].tolist()
