@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,21 +104,22 @@ def check_kept(
     lost = known.keys() - {task.identity for task in plan.tasks}
     if not lost:
         return
+    anew = f"run `steprun sweep {shlex.quote(str(directory / SWEEP_FILE))}`"
     versions = {"steprun": runner.__version__, "torch": str(torch.__version__)}
     other = next((name for name, version in versions.items() if manifest["versions"].get(name) != version), None)
     if other is not None:
         message = f"{directory} was run with {other} {manifest['versions'].get(other)}, and this is {versions[other]}"
-        raise UsageError(Problem(message, f"install that version, or run `steprun sweep {directory / SWEEP_FILE}`"))
+        raise UsageError(Problem(message, f"install that version, or {anew}"))
     then, now = manifest["versions"].get("jax"), extras().get("jax")
     if plan.base.engine == AUTO and then != now:
         message = f"{directory} was run {_with_jax(then)}, and `engine: auto` chooses otherwise {_with_jax(now)}"
-        hint = f"install what it was run with, or run `steprun sweep {directory / SWEEP_FILE}`"
+        hint = f"install what it was run with, or {anew}"
         raise UsageError(Problem(message, hint))
     count = f"{len(lost):,} of the {len(known):,} points of {directory}"
     if given:
         raise UsageError(Problem(f"these values leave out {count}", "write the values that it has too"))
     message = f"{count} are not those of its config any more: a data file has changed"
-    raise UsageError(Problem(message, f"restore the file, or run `steprun sweep {directory / SWEEP_FILE}`"))
+    raise UsageError(Problem(message, f"restore the file, or {anew}"))
 
 
 def _with_jax(version: str | None) -> str:
