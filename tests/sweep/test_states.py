@@ -13,6 +13,11 @@ from torch import Tensor
 from runner.errors import RunError
 from runner.sweep.record import states
 from runner.sweep.record.states import MOST_BYTES, StateFiles, has_states, load_state, load_states, save_states
+from runner.sweep.running import How, resume_sweep
+from tests.sweep.inline import inline
+from tests.sweep.test_running import assert_is_the_run_alone, swept
+
+__all__ = ["inline"]
 
 
 def state(number: int, tensors: int = 2, elements: int = 3) -> tuple[Any, Mapping[str, Tensor]]:
@@ -102,3 +107,36 @@ def test_whether_states_are_there_is_what_the_disk_says(tmp_path: Path, read: li
     load_state(tmp_path, "a", "0")
     assert has_states(tmp_path, "a")
     assert read == ["a", "a"]
+
+
+HEAD = """\
+parameters: {w: {shape: [4], init: {normal: {std: 1}}}}
+constants: {rate: 0.1}
+expression: loss = (w ** 2).sum()
+optimizer: {adam: {lr: rate}}
+steps: 9
+"""
+HALVED = """\
+sweep:
+  grid: {rate: [1e-3, 0.1, 0.3], seed: [0, 1]}
+  objective: {minimize: loss}
+  halving: {at: [4], keep: 1/2}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize("lanes", ["off", "exact"])
+def test_survivors_go_on_from_several_files_with_the_bits_of_the_run_alone(
+    lanes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "MOST_TEXT", 3_000)
+    sweep, plan, _ = swept(tmp_path, HALVED, HEAD, lanes=lanes)
+    (file, *others) = sorted(path.stem for path in (sweep.path / "states").glob("*.json"))
+    assert others
+    assert all(other.startswith(f"{file}-") for other in others)
+    finished = [index for index in range(6) if sweep.outcome(index).status == "finished"]
+    assert len(finished) == 3
+    for index in finished:
+        assert_is_the_run_alone(sweep, plan, index)
+    assert resume_sweep(sweep.path, How())[0].tasks == plan.tasks
