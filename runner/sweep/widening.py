@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def check_versions(directory: Path, manifest: Mapping[str, Any], plan: SweepPlan
     engines = _engines(plan)
     then: Mapping[str, str] = manifest["versions"]
     now = {"steprun": runner.__version__, "torch": str(torch.__version__)}
-    again = f"run `steprun sweep {directory / SWEEP_FILE}`"
+    again = _again(directory)
     differing = other_versions(then, now)
     if differing is None and AUTO in engines and then.get("jax") != jax_versions().get("jax"):
         before, after = _with_jax(then.get("jax")), _with_jax(jax_versions().get("jax"))
@@ -142,7 +143,11 @@ def check_kept(
     if given:
         raise UsageError(Problem(f"these values leave out {count}", "write the values that it has too"))
     message = f"{count} are not those of its config any more: a data file has changed"
-    raise UsageError(Problem(message, f"restore the file, or run `steprun sweep {directory / SWEEP_FILE}`"))
+    raise UsageError(Problem(message, f"restore the file, or {_again(directory)}"))
+
+
+def _again(directory: Path) -> str:
+    return f"run `steprun sweep {shlex.quote(str(directory / SWEEP_FILE))}`"
 
 
 def _with_jax(version: str | None) -> str:

@@ -148,8 +148,26 @@ def test_a_failed_point_has_no_objective_and_is_never_best(tmp_path: Path) -> No
     assert table.column("objective").to_pylist() == [None, None]
     assert all(value is not None for value in table.column("loss.last").to_pylist())
     head = report_of_sweep(directory).head
-    assert "no point has a number as its objective" in head
+    assert said_without_objective(directory) == "no point has a number as its objective the failures below say why"
     assert "<dt>best</dt>" not in head
+
+
+def said_without_objective(directory: Path) -> str:
+    (alert,) = re.findall(r'<p class="alert" role="alert">(.*?)</p>', str(report_of_sweep(directory).head))
+    return re.sub(r"<.*?>", "", alert)
+
+
+def test_points_without_an_objective_that_did_not_fail_are_sorted_by_another_column(
+    begun: Path, tmp_path: Path
+) -> None:
+    no_number = "no point has a number as its objective "
+    assert said_without_objective(begun) == f"{no_number}write the page again when points have ended"
+    head = HEAD.replace("w.abs()", "(w - 2).log()") + "on_nonfinite: ignore\n"  # the logarithm is NaN
+    ended = record_sweep(
+        tmp_path / "ended", "sweep:\n  grid: {rate: [0.1, 0.2]}\n  objective: {minimize: loss}\n", head
+    )
+    assert open_sweep(ended).table().column("status").to_pylist() == ["finished", "finished"]
+    assert said_without_objective(ended) == f"{no_number}sort the points below by another column"
 
 
 def test_each_axis_leads_to_the_line_that_it_changes(grid: Path) -> None:

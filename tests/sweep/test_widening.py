@@ -142,12 +142,13 @@ def test_one_more_value_of_a_short_axis_is_shown_with_those_that_it_has() -> Non
 
 
 def test_a_directory_of_another_config_is_refused(tmp_path: Path) -> None:
-    directory = begun(tmp_path)
+    (tmp_path / "a b").mkdir()
+    directory = begun(tmp_path / "a b")
     path = directory / "sweep.yaml"
     path.write_text(path.read_text().replace("momentum: 0.5", "momentum: 0.6"))
     with pytest.raises(UsageError, match=r"sweep.yaml has been edited since the sweep began") as caught:
         resume_sweep(directory, How())
-    assert caught.value.problems[0].hint == f"restore it, or run `steprun sweep {path}`"
+    assert caught.value.problems[0].hint == f"restore it, or run `steprun sweep '{path}'`"
 
 
 def test_points_of_another_version_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +101,7 @@ class Sweep:
         """One row for each point: values, status, objective, last, smallest and largest of each scalar, failure."""
         table = read_table(self.path)
         if table is None:
-            hint = f"`steprun resume {self.path}` writes it"
+            hint = f"`steprun resume {shlex.quote(str(self.path))}` writes it"
             raise UsageError(Problem(f"{self.path} has no {POINTS_FILE}", hint))
         return table.replace_schema_metadata(None)
 
@@ -192,7 +193,7 @@ class Sweep:
             identity = self._identity(point)
             found = while_merging(lambda: _parts_of(self.path, ROWS_FOLDER, point, identity, self._spans))
             if not found:
-                hint = f"`steprun resume {self.path}` runs it"
+                hint = f"`steprun resume {shlex.quote(str(self.path))}` runs it"
                 raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
             self._found[point] = found
         return self._found[point]
