@@ -210,12 +210,14 @@ def test_tracing_draws_no_random_numbers_of_the_process() -> None:
 
 def test_out_of_memory_is_told_at_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA's own message says how many bytes it could not get."""
+    from runner.engine.xla import translated
     from runner.engine.xla.regions import Region
 
     def full(self: Region, *given: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes.")
 
     monkeypatch.setattr(Region, "__call__", full)
+    monkeypatch.setattr(translated, "MOST_AT_ONCE", 1)
     with pytest.raises(runner.RunError, match="memory") as caught:
         list(runner.execute(compiled(TEXT)))
     (problem,) = caught.value.problems
