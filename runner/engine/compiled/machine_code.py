@@ -15,7 +15,7 @@ from torch._inductor.decomposition import decompositions
 from torch._inductor.exc import InvalidCxxCompiler
 
 from runner.engine.compiled.building import Built
-from runner.engine.compiled.library import Compiler, Report
+from runner.engine.compiled.library import SHORTER, Compiler, Report
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
 from runner.engine.compiled.toolchain import compile_quickly
 from runner.engine.compiled.training import step_function
@@ -85,8 +85,15 @@ class MachineCode:
     built: Built
     region: Region
     longest: int  # the maximum number of iterations per call
+    several: bool  # whether it is a loop over any number of iterations
     report: Report
     called: bool = False
+
+    def shorten(self) -> bool:
+        """Reduces `longest`, so that a call needs less memory; false if it cannot be less."""
+        shorter = max(1, self.longest // SHORTER)
+        shortened, self.longest = shorter < self.longest, shorter
+        return shortened
 
     def call(
         self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
@@ -111,7 +118,7 @@ class MachineCode:
 
     def _compile(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> None:
         with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_STATIC), _without_notes():
-            if self.longest > 1:
+            if self.several:
                 each = [torch.cat([value, value]) for value in each]  # torch would specialize on a length of 1
                 mark_length(each)
             with _strict_indices():
@@ -125,7 +132,7 @@ def _longest(argument: Train) -> int:
 def _made(built: Built, stacked: int, longest: int, report: Report) -> MachineCode:
     longest = max(1, min(longest, REGION_BYTES // max(1, built.bytes + stacked)))
     region = compiled_region(step_function(built.training), several=longest > 1)
-    return MachineCode(built, region, longest, report)
+    return MachineCode(built, region, longest, longest > 1, report)
 
 
 COMPILER = Compiler(_longest, _made)

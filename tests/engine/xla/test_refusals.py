@@ -15,6 +15,7 @@ from runner.errors import ConfigError
 from runner.faults import Faults
 from runner.language.xla import checking, tracing
 from runner.language.xla.operators import table
+from runner.plan.checks.engines import translatable
 from runner.plan.checks.engines.translatable import check_backend, check_jax
 from tests.engine.running import compiled
 
@@ -164,6 +165,28 @@ def test_an_update_without_a_translation_is_a_fault_of_the_step(monkeypatch: pyt
     assert problem.line == 8
 
 
+def test_a_step_is_as_large_as_its_expression_and_its_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is traced, only the updates are counted."""
+    text = TEXT.replace("sgd: {lr: 0.1}", "adam: {}")
+    told = []
+    for most in (48, 49):
+        monkeypatch.setattr(translatable, "MOST_IN_A_STEP", most)
+        with pytest.raises(ConfigError, match="operations") as caught:
+            compiled(text)
+        (problem,) = caught.value.problems
+        assert (problem.line, problem.hint) == (8, "join small parameters into one tensor, or write `engine: eager`")
+        told.append(problem.message)
+    assert told[0] == (
+        "`engine: xla` cannot compile this step: it has about 49 operations to update 1 parameter, and 48 are the most"
+    )
+    before = "`engine: xla` cannot compile this step: it has about "
+    after = " operations, 49 of them to update 1 parameter, and 49 are the most"
+    assert told[1].startswith(before)
+    assert told[1].endswith(after)
+    total = int(told[1].removeprefix(before).removesuffix(after))
+    assert 49 + 8 <= total <= 49 + 20  # sin, +, *, sum and their gradients: *, +, cos, expand
+
+
 def test_an_operation_without_a_derivative_says_so_as_in_the_eager_engine() -> None:
     text = TEXT.replace("wave(x): sin(x) + 1", "wave(x): igamma(x, x)")
     messages = []
@@ -187,12 +210,14 @@ def test_tracing_draws_no_random_numbers_of_the_process() -> None:
 
 def test_out_of_memory_is_told_at_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA's own message says how many bytes it could not get."""
+    from runner.engine.xla import translated
     from runner.engine.xla.regions import Region
 
     def full(self: Region, *given: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes.")
 
     monkeypatch.setattr(Region, "__call__", full)
+    monkeypatch.setattr(translated, "MOST_AT_ONCE", 1)
     with pytest.raises(runner.RunError, match="memory") as caught:
         list(runner.execute(compiled(TEXT)))
     (problem,) = caught.value.problems

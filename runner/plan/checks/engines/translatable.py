@@ -6,14 +6,18 @@ import importlib.metadata
 import os
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from runner.faults import Faults, sentence
+from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan
 from runner.plan.checks.engines.compilable import check_compilable, loop_around
+from runner.plan.checks.engines.step_size import MOST_IN_A_STEP, update_operations, updated
 from runner.plan.checks.whole_steps import EAGER
 from runner.plan.memory import unbounded_memory, uncollected
 from runner.plan.program.instructions import Action, Instruction, Train
 from runner.plan.rows.health import HealthPlan
+from runner.text import counted
 
 LEAST_JAX = (0, 10)
 """The first version of JAX whose functions this engine calls."""
@@ -81,8 +85,10 @@ def check_translatable(
     device: str,
     faults: Faults,
 ) -> None:
-    """Report each step and optimizer that cannot be compiled, and each operation without a translation."""
+    """Report each step and optimizer that cannot be compiled, each operation without a translation, and large steps."""
     check_compilable(program, optimizers, health, faults, "xla")
+    if not faults.problems:
+        _check_sizes(program, optimizers, faults)  # before anything is traced
     if faults.problems:
         return
     threads = (THREADS + 4 * (os.cpu_count() or 1)) * THREAD_BYTES
@@ -90,17 +96,53 @@ def check_translatable(
         check_backend(device, faults)
         if faults.problems:
             return
-        from runner.language.xla.checking import untranslatable
+        operations = {id(train.evaluation): _check_expression(train, trainable, faults) for train in _distinct(program)}
+    if not faults.problems:
+        _check_sizes(program, optimizers, faults, operations)
 
-        for train in _distinct(program):
-            objective = train.evaluation.objective
-            for computation in train.evaluation.computations():
-                error = untranslatable(computation, objective, train.inputs or trainable)
-                if error is not None:
-                    error.message = f"`engine: xla` cannot compile this: {error.message}"
-                    error.hint = f"write {OTHERS}"
-                    faults.language(("expression",), error)
-                    break
+
+def _check_expression(train: Train, trainable: Sequence[str], faults: Faults) -> int:
+    """Report an operation without a translation. Returns the number of operations of an evaluation."""
+    from runner.language.xla.checking import untranslatable
+
+    largest, objective = 0, train.evaluation.objective
+    for computation in train.evaluation.computations():
+        found = untranslatable(computation, objective, train.inputs or trainable)
+        if isinstance(found, LanguageError):
+            found.message = f"`engine: xla` cannot compile this: {found.message}"
+            found.hint = f"write {OTHERS}"
+            faults.language(("expression",), found)
+            break
+        largest = max(largest, found)
+    return largest
+
+
+def _check_sizes(
+    program: Sequence[Instruction],
+    optimizers: Mapping[str, OptimizerPlan],
+    faults: Faults,
+    operations: Mapping[int, int] = MappingProxyType({}),
+) -> None:
+    """Report each step with too many operations.
+
+    Args:
+        operations: how many an evaluation has, by its identity; none where they are not known yet.
+    """
+    for action in program:
+        if not (isinstance(action, Action) and isinstance(action.argument, Train)):
+            continue
+        train, parameters = action.argument, updated(action.argument, optimizers)
+        updates = sum(update_operations(optimizer, name) for optimizer, name in parameters)
+        total = updates + train.accumulate * operations.get(id(train.evaluation), 0)
+        if total <= MOST_IN_A_STEP:
+            continue
+        some = f", {updates:,} of them" if operations else ""
+        message = (
+            f"`engine: xla` cannot compile this step: it has about {total:,} operations{some} to update "
+            f"{counted(len(parameters), 'parameter')}, and {MOST_IN_A_STEP:,} are the most"
+        )
+        smaller = "join small parameters into one tensor" if 2 * updates > total else "accumulate fewer batches"
+        faults.add(action.config_path, message, f"{smaller}, or write {EAGER}", key=True)
 
 
 def most_translated_at_once(program: Sequence[Instruction]) -> int:
