@@ -102,11 +102,11 @@ def check_translatable(
         for train in _distinct(program):
             objective = train.evaluation.objective
             for computation in train.evaluation.computations():
-                error = untranslatable(computation, objective, train.inputs or trainable)
-                if error is not None:
-                    error.message = f"`engine: xla` cannot compile this: {error.message}"
-                    error.hint = f"write {OTHERS}"
-                    faults.language(("expression",), error)
+                found = untranslatable(computation, objective, train.inputs or trainable)
+                if found is not None:
+                    found.message = f"`engine: xla` cannot compile this: {found.message}"
+                    found.hint = f"write {OTHERS}"
+                    faults.language(("expression",), found)
                     break
 
 
