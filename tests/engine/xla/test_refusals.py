@@ -16,7 +16,7 @@ from runner.faults import Faults
 from runner.language.xla import checking, tracing
 from runner.language.xla.operators import table
 from runner.plan.checks.engines import translatable
-from runner.plan.checks.engines.translatable import check_backend, check_jax
+from runner.plan.checks.engines.translatable import check_device, check_jax
 from tests.engine.running import compiled
 
 jax = pytest.importorskip("jax")
@@ -81,7 +81,7 @@ def test_a_device_that_jax_does_not_have_is_refused(
     faults = Faults(runner.loads(TEXT).document)
     check_jax(device, faults)
     if not faults.problems:
-        check_backend(device, faults)
+        check_device(device, faults)
     (problem,) = faults.problems
     assert (problem.line, problem.column, problem.message, problem.hint) == (2, 9, message, hint)
 
@@ -112,7 +112,7 @@ def test_devices_that_the_environment_excludes_are_told(
     monkeypatch.setattr(jax, "devices", devices)
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     faults = Faults(runner.loads(TEXT).document)
-    check_backend("cpu", faults)
+    check_device("cpu", faults)
     (problem,) = faults.problems
     assert (problem.line, problem.column, problem.message, problem.hint) == (2, 9, message, hint)
 
@@ -121,9 +121,9 @@ def test_a_jax_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "jax.py").write_text('raise RuntimeError("jaxlib version 0.9 is newer than jax")')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "jax")
-    faults = Faults(runner.loads(TEXT).document)
-    check_backend("cpu", faults)
-    (problem,) = faults.problems
+    with pytest.raises(ConfigError, match="JAX") as caught:
+        compiled(TEXT)
+    (problem,) = caught.value.problems
     assert (problem.line, problem.column) == (2, 9)
     assert problem.message == "JAX cannot be imported: jaxlib version 0.9 is newer than jax"
     assert problem.hint == "install it with `pip install 'steprun[xla]'`, or write `engine: compile` or `engine: eager`"

@@ -53,18 +53,22 @@ def check_jax(device: str, faults: Faults) -> None:
         faults.add(("engine",), "`engine: xla` does not run on `mps`", f"write `device: cpu`, or {OTHERS}")
 
 
-def check_backend(device: str, faults: Faults) -> None:
-    """Report a JAX that cannot be imported, and a device that it does not have. Starts JAX."""
-    try:
-        import jax
-    except (ImportError, RuntimeError) as error:  # an installation of JAX whose parts do not fit
-        faults.add(("engine",), f"JAX cannot be imported: {sentence(error)}", f"{_INSTALL}, or write {OTHERS}")
-        return
+def check_device(device: str, faults: Faults, engine: str = "xla") -> None:
+    """Report a device that JAX does not have, or that the environment excludes. Starts JAX.
+
+    Args:
+        engine: what the config says, `xla` or `auto`.
+    """
+    import jax
+
     kind = device.partition(":")[0]
+    threads = (THREADS + 4 * (os.cpu_count() or 1)) * THREAD_BYTES
     try:
-        jax.devices(kind)
+        with unbounded_memory(threads), uncollected():
+            jax.devices(kind)
     except (RuntimeError, AssertionError):  # the latter if JAX_PLATFORMS names a device that this machine lacks
-        message = f"`engine: xla` runs on the devices of JAX, and it has no `{kind}`"
+        runs = "`engine: xla` runs" if engine == "xla" else "`engine: auto` is `xla` for this config, which runs"
+        message = f"{runs} on the devices of JAX, and it has no `{kind}`"
         hint = f"install JAX for `{kind}`, or write {OTHERS}"
         if PLATFORMS in os.environ:
             message += f": {PLATFORMS} is `{os.environ[PLATFORMS]}`"
@@ -82,19 +86,22 @@ def check_translatable(
     optimizers: Mapping[str, OptimizerPlan],
     trainable: Sequence[str],
     health: HealthPlan,
-    device: str,
     faults: Faults,
 ) -> None:
-    """Report each step and optimizer that cannot be compiled, each operation without a translation, and large steps."""
+    """Report each step and optimizer that cannot be compiled, each operation without a translation, and large steps.
+
+    What it reports depends on the plan and on the installed JAX alone, so `engine: auto` can choose by it.
+    """
     check_compilable(program, optimizers, health, faults, "xla")
     if not faults.problems:
         _check_sizes(program, optimizers, faults)  # before anything is traced
     if faults.problems:
         return
-    threads = (THREADS + 4 * (os.cpu_count() or 1)) * THREAD_BYTES
-    with unbounded_memory(threads), uncollected():
-        check_backend(device, faults)
-        if faults.problems:
+    with unbounded_memory(), uncollected():
+        try:
+            import jax  # noqa: F401
+        except (ImportError, RuntimeError) as error:  # an installation of JAX whose parts do not fit
+            faults.add(("engine",), f"JAX cannot be imported: {sentence(error)}", f"{_INSTALL}, or write {OTHERS}")
             return
         operations = {id(train.evaluation): _check_expression(train, trainable, faults) for train in _distinct(program)}
     if not faults.problems:

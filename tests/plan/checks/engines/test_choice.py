@@ -145,6 +145,28 @@ def test_a_step_that_takes_too_long_to_compile_is_eager(monkeypatch: pytest.Monk
     )
 
 
+@over("text, engine, reason", [CHOICES[name] for name in ("long enough", "just too short", "an optimizer")])
+def test_the_environment_changes_no_choice(text: str, engine: str, reason: str) -> None:
+    def excluded(kind: str) -> None:
+        raise RuntimeError(f"Unknown backend {kind}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_PLATFORMS", "cuda")
+        patch.setattr(jax, "devices", excluded)
+        if engine == "eager":
+            assert compiled(text).engine_reason == reason
+            return
+        with pytest.raises(runner.ConfigError, match="JAX_PLATFORMS") as caught:
+            compiled(text)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column) == (1, 9)
+    assert problem.message == (
+        "`engine: auto` is `xla` for this config, which runs on the devices of JAX, and it has no `cpu`: "
+        "JAX_PLATFORMS is `cuda`"
+    )
+    assert problem.hint == "unset the environment variable JAX_PLATFORMS, or write `engine: compile` or `engine: eager`"
+
+
 def test_a_device_other_than_the_cpu_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     config = runner.loads(MODEL + "steps: 1000000\n", overrides=["device=cuda"])
     plan = compiled(MODEL + "steps: 1000000\n")
