@@ -6,6 +6,7 @@ import importlib.metadata
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -67,10 +68,13 @@ def test_a_missing_or_old_jax_is_refused_at_the_engine(
             "`engine: xla` runs on the devices of JAX, and it has no `cuda`",
             "install JAX for `cuda`, or write `engine: compile` or `engine: eager`",
         ),
-        (
-            "mps",
-            "`engine: xla` does not run on `mps`",
-            "write `device: cpu`, or `engine: compile` or `engine: eager`",
+        *(
+            (
+                device,
+                f"`engine: xla` does not run on `{device}`",
+                "write `device: cpu`, or `engine: compile` or `engine: eager`",
+            )
+            for device in ("mps", "mps:0")
         ),
     ],
 )
@@ -84,6 +88,30 @@ def test_a_device_that_jax_does_not_have_is_refused(
         check_device(device, faults)
     (problem,) = faults.problems
     assert (problem.line, problem.column, problem.message, problem.hint) == (2, 9, message, hint)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", None),
+        ("cuda:0", None),
+        ("cuda:2", None),
+        ("cuda:1", "`engine: xla` runs on the devices of JAX, and it has no `cuda:1`"),
+        ("cuda:3", "`engine: xla` runs on the devices of JAX, and it has no `cuda:3`"),
+    ],
+)
+def test_the_number_of_a_device_is_one_that_jax_has(
+    device: str, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DLPack finds a device by the number that JAX calls its local hardware id."""
+    of_jax = [SimpleNamespace(local_hardware_id=number) for number in (2, 0)]
+    monkeypatch.setattr(jax, "devices", {"cuda": of_jax}.__getitem__)
+    faults = Faults(runner.loads(TEXT).document)
+    check_device(device, faults)
+    assert [each.message for each in faults.problems] == ([] if message is None else [message])
+    for problem in faults.problems:
+        assert (problem.line, problem.column) == (2, 9)
+        assert problem.hint == "write `device: cuda:0`, or `engine: compile` or `engine: eager`"
 
 
 @pytest.mark.parametrize(
@@ -206,6 +234,25 @@ def test_tracing_draws_no_random_numbers_of_the_process() -> None:
     drawn = traced.draws[0]()
     torch.manual_seed(3)
     assert torch.equal(drawn / 0.5, torch.nn.functional.dropout(torch.ones(4), 0.5))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: torch.nn.functional.dropout(x, 0.5),
+        torch.randn_like,
+        lambda x: torch.randint_like(x, 9),
+        lambda x: torch.rand(3, device=x.device, dtype=x.dtype),
+        lambda x: torch.randperm(4, device=x.device),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_random_numbers_are_drawn_on_the_device_of_the_step(
+    draw: Callable[[torch.Tensor], torch.Tensor], device: str
+) -> None:
+    x = torch.ones(4, device=device, dtype=torch.float64)
+    (drawn,) = tracing.trace(lambda given: [draw(given)], [x]).draws
+    assert drawn().device.type == device
 
 
 def test_out_of_memory_is_told_at_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

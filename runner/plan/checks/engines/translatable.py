@@ -49,8 +49,8 @@ def check_jax(device: str, faults: Faults) -> None:
         message = f"`engine: xla` needs JAX {least} or later, and this is JAX {version}"
         faults.add(("engine",), message, f"{_INSTALL}, or write {OTHERS}")
         return
-    if device == "mps":
-        faults.add(("engine",), "`engine: xla` does not run on `mps`", f"write `device: cpu`, or {OTHERS}")
+    if device.partition(":")[0] == "mps":
+        faults.add(("engine",), f"`engine: xla` does not run on `{device}`", f"write `device: cpu`, or {OTHERS}")
 
 
 def check_device(device: str, faults: Faults, engine: str = "xla") -> None:
@@ -61,19 +61,24 @@ def check_device(device: str, faults: Faults, engine: str = "xla") -> None:
     """
     import jax
 
-    kind = device.partition(":")[0]
+    kind, _, index = device.partition(":")
     threads = (THREADS + 4 * (os.cpu_count() or 1)) * THREAD_BYTES
+    runs = "`engine: xla` runs" if engine == "xla" else "`engine: auto` is `xla` for this config, which runs"
     try:
         with unbounded_memory(threads), uncollected():
-            jax.devices(kind)
+            devices = jax.devices(kind)
     except (RuntimeError, AssertionError):  # the latter if JAX_PLATFORMS names a device that this machine lacks
-        runs = "`engine: xla` runs" if engine == "xla" else "`engine: auto` is `xla` for this config, which runs"
         message = f"{runs} on the devices of JAX, and it has no `{kind}`"
         hint = f"install JAX for `{kind}`, or write {OTHERS}"
         if PLATFORMS in os.environ:
             message += f": {PLATFORMS} is `{os.environ[PLATFORMS]}`"
             hint = f"unset the environment variable {PLATFORMS}, or write {OTHERS}"
         faults.add(("engine",), message, hint)
+        return
+    found = [each.local_hardware_id for each in devices]
+    if kind != "cpu" and int(index or 0) not in found:
+        message = f"{runs} on the devices of JAX, and it has no `{kind}:{int(index or 0)}`"
+        faults.add(("engine",), message, f"write `device: {kind}:{min(found)}`, or {OTHERS}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
