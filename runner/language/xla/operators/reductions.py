@@ -18,12 +18,35 @@ def _shaped(facts: Facts, value: Array) -> Array:
     return cast(value.reshape(facts.shape), facts.dtype)
 
 
+SIDE_BY_SIDE = 16
+"""The sums of a small tensor that are taken side by side, as torch's vector instructions do."""
+
+ADDED_IN_TURN = 1 << 12
+"""The number of elements below which XLA adds them one after another. Equal terms then round in one direction: the sum
+of 1,920 was up to 365 units in the last place off, where torch's was 3, and is 6 side by side (JAX 0.10.2)."""
+
+
 def _sum(facts: Facts, x: Array, dims: Dims = None, keepdim: bool = False) -> Array:
-    return _shaped(facts, jnp.sum(cast(x, computing(facts.dtype)), dimensions(dims, x.ndim)))
+    return _shaped(facts, _total(cast(x, computing(facts.dtype)), dimensions(dims, x.ndim)))
 
 
 def _mean(facts: Facts, x: Array, dims: Dims = None, keepdim: bool = False) -> Array:
-    return _shaped(facts, jnp.mean(cast(x, computing(facts.dtype)), dimensions(dims, x.ndim)))
+    x, over = cast(x, computing(facts.dtype)), dimensions(dims, x.ndim)
+    if not _is_small_whole(x, over):
+        return _shaped(facts, jnp.mean(x, over))
+    return _shaped(facts, _total(x, over) / x.size)
+
+
+def _total(x: Array, over: tuple[int, ...]) -> Array:
+    """Returns the sum over some dimensions."""
+    if not _is_small_whole(x, over):
+        return jnp.sum(x, over)
+    rows = jnp.pad(x.reshape(-1), (0, -x.size % SIDE_BY_SIDE)).reshape(-1, SIDE_BY_SIDE)
+    return jnp.sum(lax.optimization_barrier(jnp.sum(rows, 0)))  # type: ignore[no-untyped-call]  # or XLA joins them
+
+
+def _is_small_whole(x: Array, over: tuple[int, ...]) -> bool:
+    return len(over) == x.ndim and SIDE_BY_SIDE < x.size < ADDED_IN_TURN and jnp.issubdtype(x.dtype, jnp.inexact)
 
 
 def _prod(facts: Facts, x: Array, dims: Dims = None, keepdim: bool = False) -> Array:
