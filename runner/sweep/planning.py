@@ -26,7 +26,7 @@ from runner.sweep.choosing.objective import Objective, objective_of
 from runner.sweep.lanes.varying import varying
 from runner.sweep.points.identity import Identities
 from runner.sweep.points.placing import placed
-from runner.sweep.points.space import Point, Space, space_of, without_sweep
+from runner.sweep.points.space import Point, Space, space_of, taken_hint, taken_message, taken_names, without_sweep
 from runner.sweep.points.task import Task
 
 MANY_POINTS = 100_000
@@ -81,6 +81,7 @@ def plan_sweep(
         ConfigError: an axis or the config of a point is not valid; nothing has run.
         UsageError: there are no points, or too many.
     """
+    _check_names(config, axes)
     space = space_of(config).replaced({path: list(values) for path, values in axes.items()})
     if not space.paths:
         hint = "write `sweep: {grid: {learning_rate: [0.1, 0.01]}}`, or `learning_rate=0.1,0.01` on the command line"
@@ -123,6 +124,17 @@ def plan_sampled(
     base = without_sweep(config)
     first = compile(base, allowed=allowed, limits=limits)
     return SweepPlan(base, (), (), first, _objective(config, first, ()), config.sweep, sampler, batch)
+
+
+def _check_names(config: Config, axes: Mapping[str, Sequence[Any]]) -> None:
+    """Check that no axis of a command line is called as another column of the points.
+
+    Raises:
+        UsageError: one is.
+    """
+    taken = next((path for path in axes if path in taken_names(config)), None)
+    if taken is not None:
+        raise UsageError(Problem(taken_message(taken), taken_hint(taken)))
 
 
 Plans = Callable[[Sequence[str]], Plan]

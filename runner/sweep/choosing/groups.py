@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from runner.sweep.choosing.best import Best
 from runner.sweep.choosing.objective import Objective, averaged, mean_of
+from runner.sweep.points.axis import MEAN_COLUMNS
 from runner.sweep.points.space import Point
 
 if TYPE_CHECKING:
     import pyarrow
 
-MEAN, DEVIATION = "mean", "deviation"
+MEAN, DEVIATION = MEAN_COLUMNS
 """The columns that the points of a group have in common."""
 
 
