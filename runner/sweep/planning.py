@@ -119,8 +119,9 @@ def plan_sampled(
     """Plan a sweep whose points a sampler chooses.
 
     Raises:
-        ConfigError: the config is not valid.
+        ConfigError: the config is not valid, or an axis of its sweep.
     """
+    space_of(config)  # the sampler draws from its distributions, which are checked here
     base = without_sweep(config)
     first = compile(base, allowed=allowed, limits=limits)
     return SweepPlan(base, (), (), first, _objective(config, first, ()), config.sweep, sampler, batch)

@@ -85,7 +85,7 @@ def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any
     text = config.document.to_yaml(absolute_files=True)
     first = plan.first
     environment = {**fingerprint(first.device, dtype_name(first.dtype)), "threads": how.threads}
-    points = len(plan.points)
+    points = plan.total
     folders = config.document.folders()
     content = opening(name, text, axes, points, plan.sampler, plan.batch, how.lanes, environment, folders, how.command)
     try:
@@ -110,7 +110,7 @@ def run_sweep(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: b
     """
     rounds = rounds_of(plan)
     with locked(directory):
-        check_not_widened(directory, len(plan.points))
+        check_not_widened(directory, plan.total)
         return _run(directory, plan, rounds, how, watch, retry)
 
 
@@ -167,7 +167,7 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
         for outcome in rungs
         if not (retry and outcome.status == "failed")
     }
-    own = {"status": "running", "process": this_process(), "ended": None, "points": len(plan.points)}
+    own = {"status": "running", "process": this_process(), "ended": None, "points": plan.total}
     manifest = read_manifest(directory) | own
     bare = {key: outcome for key, outcome in before.items() if not outcome.schema}
     journal = _Journal(directory, plan.objective, manifest, bare)
