@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from runner.config.files.safe_files import Folder
+from runner.config.files.safe_files import Folder, Refused
 from runner.errors import Problem, UsageError
 from runner.sweep.points.outcome import Outcome, from_json
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
@@ -60,7 +60,8 @@ def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UsageError(f"cannot read {directory / folder}: {error.strerror}") from error
+        hint = REMOVE if isinstance(error, Refused) else "make it readable"
+        raise UsageError(Problem(f"cannot read {directory / folder}: {error.strerror}", hint)) from error
 
 
 def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
