@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +184,11 @@ class Sweep:
     def _identity(self, point: int) -> str:
         if point not in self._identities:
             count = len(self._identities)
-            hint = f"its points are 0 to {count - 1}" if count else f"`steprun resume {self.path}` runs its points"
+            hint = (
+                f"its points are 0 to {count - 1}"
+                if count
+                else f"`steprun resume {shlex.quote(str(self.path))}` runs its points"
+            )
             raise UsageError(Problem(f"{self.path} has no point {point}", hint))
         return str(self._identities[point])
 
