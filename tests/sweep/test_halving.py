@@ -14,6 +14,7 @@ import pytest
 from runner.cli.output.sweep_progress import SweepProgress
 from runner.config import load, loads
 from runner.errors import ConfigError
+from runner.sweep.choosing.best import Best
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.executors import work
 from runner.sweep.executors.executor import lost
@@ -263,6 +264,31 @@ def test_a_point_that_fails_in_a_later_rung_keeps_its_rows(
     again = open_sweep(directory).table().to_pylist()
     assert (again[3]["status"], again[3]["rows"]) == ("finished", 6)
     assert again[3]["loss.last"] == pytest.approx(0.01 * 1.24**38, rel=1e-5)
+
+
+def test_progress_says_each_warning_and_failure_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = SweepProgress(2, None, quiet=False)
+    failed = replace(outcome(0, None, "failed", 1), failure="no memory", warning="close only")
+    progress.known([failed])
+    assert capsys.readouterr().err == ""
+    progress.ended([replace(outcome(1, 1.0), warning="close only")])
+    progress.ended([replace(failed, index=1)])
+    assert capsys.readouterr().err == "warning: close only\npoint 1 failed: no memory\n"
+    assert progress.summary() == "2 of 2 points done, 2 failed"
+
+
+def test_the_best_is_that_of_the_newest_numbers() -> None:
+    random = numpy.random.default_rng(0)
+    for minimize in (True, False):
+        best, newest = Best(Objective("loss", minimize)), dict[int, float | None]()
+        for _ in range(400):
+            index, value = int(random.integers(6)), random.choice([0.0, 1.0, 2.0, 3.0, math.inf, math.nan, None])
+            best.add(index, value)
+            newest[index] = value
+            numbers = [(each, place) for place, each in newest.items() if each is not None and each == each]
+            assert best.found == min(
+                numbers, key=lambda each: (each[0] if minimize else -each[0], each[1]), default=None
+            )
 
 
 def test_a_process_that_dies_fails_the_rung_of_its_point() -> None:
