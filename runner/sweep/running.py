@@ -161,12 +161,8 @@ def resume_sweep(
 def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watch, retry: bool) -> dict[int, Outcome]:
     with Folder(directory) as folder:
         folder.remove_leftovers()
-    before = {
-        (outcome.identity, outcome.rung): outcome
-        for rungs in resumable(directory).values()
-        for outcome in rungs
-        if not (retry and outcome.status == "failed")
-    }
+    found = resumable(directory, retry).values()
+    before = {(outcome.identity, outcome.rung): outcome for rungs in found for outcome in rungs}
     own = {"status": "running", "process": this_process(), "ended": None, "points": plan.total}
     manifest = read_manifest(directory) | own
     bare = {key: outcome for key, outcome in before.items() if not outcome.schema}

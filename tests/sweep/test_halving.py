@@ -266,6 +266,29 @@ def test_a_point_that_fails_in_a_later_rung_keeps_its_rows(
     assert again[3]["loss.last"] == pytest.approx(0.01 * 1.24**38, rel=1e-5)
 
 
+def test_a_point_that_failed_and_whose_state_is_gone_begins_again(
+    tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, plan = _recorded(tmp_path, RISING)
+    ran = work.run_point
+
+    def failing(given: Work, task: Task) -> Ended:
+        return Ended(lost(task, "its state is damaged")) if (task.index, task.rung) == (3, 1) else ran(given, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "run_point", failing)
+        run_sweep(directory, plan, How(lanes="off"), Seen())
+    before = open_sweep(directory).table().to_pylist()
+    for path in (directory / "states").iterdir():
+        path.unlink()
+    plan, how = resume_sweep(directory, How(lanes="off"))
+    run_sweep(directory, plan, how, Seen(), retry=True)
+    table = open_sweep(directory).table().to_pylist()
+    assert [row["status"] for row in table] == ["finished", "stopped", "stopped", "finished"]
+    assert table[3]["loss.last"] == pytest.approx(0.01 * 1.24**38, rel=1e-5)
+    assert table[0]["loss.last"] == before[0]["loss.last"]
+
+
 def test_progress_says_each_warning_and_failure_once(capsys: pytest.CaptureFixture[str]) -> None:
     progress = SweepProgress(2, None, quiet=False)
     failed = replace(outcome(0, None, "failed", 1), failure="no memory", warning="close only")

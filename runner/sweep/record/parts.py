@@ -83,11 +83,13 @@ def _recorded(directory: Path) -> dict[str, dict[int, list[Outcome]]]:
     return found
 
 
-def resumable(directory: Path) -> dict[str, list[Outcome]]:
+def resumable(directory: Path, retry: bool = False) -> dict[str, list[Outcome]]:
     """Those of `outcomes_on_disk` that need not run again: their weights are there, or the state from which they go on.
 
     Every part is compared with its digests.
 
+    Args:
+        retry: whether points that have failed run again.
     Raises:
         UsageError: a part file or the table is damaged.
         RunError: a state is damaged.
@@ -103,6 +105,8 @@ def resumable(directory: Path) -> dict[str, list[Outcome]]:
             if rungs[rung][0].schema and (identity, rung) not in weighed:
                 break
             kept.append(rungs[rung][0])
+        if retry:
+            kept = [outcome for outcome in kept if outcome.status != "failed"]
         while kept and kept[-1].state is not None:
             if there(kept[-1].state):
                 break
