@@ -121,8 +121,13 @@ def plan_sampled(
     Raises:
         ConfigError: the config is not valid, or an axis of its sweep.
     """
-    space_of(config)  # the sampler draws from its distributions, which are checked here
-    base = without_sweep(config)
+    base, space = without_sweep(config), space_of(config)
+    _check_axes(base, space.first_choices(), _planning(base, allowed, limits))
+    objective = None if config.sweep is None else config.sweep.objective
+    if objective is not None and objective.mean_over:
+        path = ("sweep", "objective", "mean_over")
+        message, hint = "a sampler compares single points, not means", "remove it, or leave --sampler out"
+        raise ConfigError(config.document.problem(path, message, hint))
     first = compile(base, allowed=allowed, limits=limits)
     return SweepPlan(base, (), (), first, _objective(config, first, ()), config.sweep, sampler, batch)
 

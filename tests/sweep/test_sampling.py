@@ -161,15 +161,27 @@ def test_a_sampler_draws_between_derived_values_and_its_sweep_has_all_of_its_poi
 
 
 @over(
-    ("draw", "message"),
+    ("draw", "objective", "message"),
     [
-        ("{rate: {uniform: [1, 0]}}", "`uniform` begins at 1 and ends at 0"),
-        ("{rate: {uniform: [0]}}", "`uniform` needs a list of two numbers, and has a list"),
-        ("{rate: {randint: [0, half]}}", "`randint` needs two integers"),
+        ("{rate: {uniform: [1, 0]}}", "{minimize: loss}", "`uniform` begins at 1 and ends at 0"),
+        ("{rate: {uniform: [0]}}", "{minimize: loss}", "`uniform` needs a list of two numbers, and has a list"),
+        ("{rate: {randint: [0, half]}}", "{minimize: loss}", "`randint` needs two integers"),
+        (
+            "{ratte: {uniform: [0, 1]}}",
+            "{minimize: loss}",
+            r"sweep.random.draw.ratte\n.*\n.*\^ there is no top-level key or scalar constant `ratte`",
+        ),
+        (
+            "{rate: {uniform: [0, 1]}}",
+            "{minimize: loss, mean_over: rate}",
+            r"mean_over\n.*\n.*a sampler compares single points, not means\n.*= remove it, or leave --sampler out",
+        ),
     ],
 )
-def test_a_distribution_that_cannot_be_is_refused_with_a_sampler_too(draw: str, message: str) -> None:
-    sweep = f"sweep: {{random: {{samples: 2, draw: {draw}}}, objective: {{minimize: loss}}}}\n"
+def test_a_sweep_that_cannot_be_is_refused_at_its_place_with_a_sampler_too(
+    draw: str, objective: str, message: str
+) -> None:
+    sweep = f"sweep: {{random: {{samples: 2, draw: {draw}}}, objective: {objective}}}\n"
     with pytest.raises(ConfigError, match=message):
         plan_sampled(loads(HEAD.replace("rate: 0.1", "rate: 0.1, half: 0.5") + sweep), "tpe", 2)
 

@@ -61,6 +61,11 @@ class Space:
         for index, choices in enumerate(itertools.chain.from_iterable(products)):
             yield Point(index, {path: value for choice in choices for path, value in choice.items()})
 
+    def first_choices(self) -> Space:
+        """The space with the first choice of each axis alone."""
+        products = tuple(tuple(replace(axis, choices=axis.choices[:1]) for axis in axes) for axes in self.products)
+        return Space(products, self.document)
+
     def replaced(self, axes: Mapping[str, list[Any]]) -> Space:
         """The space with more axes in every product; an axis of the same path is replaced.
 
