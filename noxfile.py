@@ -47,11 +47,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def regenerate(session: nox.Session) -> None:
-    """What is generated from the code: catalogue, JSON Schema, architecture page."""
+    """What is generated from the code: catalogue, JSON Schema, architecture page, operators of `engine: xla`."""
     python(session, "tools.catalogue")
     with Path("docs/steprun.schema.json").open("w", encoding="utf-8") as schema:
         session.run(sys.executable, "-m", "runner", "schema", external=True, stdout=schema)
     python(session, "tools.architecture")
+    python(session, "tools.xla_operators")
 
 
 @nox.session

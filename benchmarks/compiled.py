@@ -79,7 +79,7 @@ def _cold() -> Iterator[Workload]:
 def workloads() -> list[Workload]:
     parts = (
         ("W3c", digits, "hand-written loop", 0.30),
-        ("W4c", transformer, "the same as an `nn.Module`", 0.65),
+        ("W4c", transformer, "the same as an `nn.Module`", 1.0),
     )
     what = f"configs/linear.yaml, {STEPS:,} `train` steps, `engine: compile`, every gradient and weight to Parquet"
     return [

@@ -45,7 +45,7 @@ def environment_of(plan: Plan) -> Environment:
     Versions and switches are what a user can change. `battery` is a digest of the bits that a fixed set of operations
     computes here. It also reflects processors, libraries and settings that no other field names.
     """
-    fields = fingerprint(plan.device, dtype_name(plan.dtype))
+    fields = fingerprint(plan.device, dtype_name(plan.dtype), plan.config.engine)
     return {
         **fields,
         "engine": plan.config.engine,

@@ -189,6 +189,7 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
     import torch
 
     import runner
+    from runner.plan.checks.engines.versions import engine_versions
     from runner.plan.rows.columns import recorded
     from runner.record.rows.storage import column_json
 
@@ -203,8 +204,9 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
             "steprun": runner.__version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
+            **engine_versions(description.engine),
         },
-        "environment": fingerprint(description.device, description.dtype),
+        "environment": fingerprint(description.device, description.dtype, description.engine),
         "git": None,
         "process": this_process(),
         "started": now(),
@@ -219,9 +221,15 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
     }
 
 
-def fingerprint(device: str, dtype: str) -> dict[str, Any]:
-    """The properties of the environment that the bits of a run depend on, besides its config."""
+def fingerprint(device: str, dtype: str, engine: str | None = None) -> dict[str, Any]:
+    """The properties of the environment that the bits of a run depend on, besides its config.
+
+    Args:
+        engine: that of the run; the versions of the libraries that it needs are part of the environment.
+    """
     import torch
+
+    from runner.plan.checks.engines.versions import engine_versions
 
     return {
         "torch": str(torch.__version__),
@@ -230,6 +238,7 @@ def fingerprint(device: str, dtype: str) -> dict[str, Any]:
         "dtype": dtype,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        **({} if engine is None else engine_versions(engine)),
     }
 
 

@@ -30,12 +30,12 @@ from runner.sweep.points.outcome import Outcome, joined
 from runner.sweep.points.space import Point
 from runner.sweep.points.task import Task
 from runner.sweep.record.config import SWEEP_FILE, check_unchanged, load_sweep
-from runner.sweep.record.manifest import opening, read_manifest, write_manifest
+from runner.sweep.record.manifest import opening, read_manifest, versions, write_manifest
 from runner.sweep.record.merging import merge_parts, remove_superseded
 from runner.sweep.record.parts import known_points, last_rungs, next_chunk, resumable
 from runner.sweep.record.table import write_table
 from runner.sweep.rounds import Rounds, rounds_of
-from runner.sweep.widening import check_kept, check_not_widened, save, widened, widened_axes
+from runner.sweep.widening import check_kept, check_not_widened, check_versions, save, widened, widened_axes
 
 TABLE_SECONDS = 1.0
 """The least time between two writes of the table."""
@@ -141,10 +141,13 @@ def resume_sweep(
     if manifest["sampler"] is not None:
         if axes or overrides:
             raise UsageError(Problem("a sampler chooses the points of this sweep", "leave the values out"))
-        return plan_sampled(config, manifest["sampler"], manifest["batch"], allowed=allowed, limits=how.limits), how
+        plan = plan_sampled(config, manifest["sampler"], manifest["batch"], allowed=allowed, limits=how.limits)
+        check_versions(directory, manifest, plan, known_points(directory))
+        return plan, how
     given = widened_axes(manifest["axes"], axes or {})
     plan = plan_sweep(config, given, allowed=allowed, limits=how.limits, many=many)
     known = known_points(directory)
+    check_versions(directory, manifest, plan, known)
     plan = renumbered(plan, known)
     check_kept(directory, manifest, plan, known, bool(axes or overrides))
     if len(plan.points) < manifest["points"]:
@@ -164,6 +167,8 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
     found = resumable(directory, retry).values()
     before = {(outcome.identity, outcome.rung): outcome for rungs in found for outcome in rungs}
     own = {"status": "running", "process": this_process(), "ended": None, "points": plan.total}
+    if not before and not known_points(directory):
+        own["versions"] = versions()
     manifest = read_manifest(directory) | own
     bare = {key: outcome for key, outcome in before.items() if not outcome.schema}
     journal = _Journal(directory, plan.objective, manifest, bare)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import runner
 from runner.config import Config, overridden
 from runner.config.keys import AUTO
 from runner.errors import Problem, UsageError
-from runner.plan.checks.engines.choice import extras
+from runner.plan.checks.engines.versions import engine_versions, jax_versions, other_versions
 from runner.record.directory import locked, write_atomically
 from runner.sweep.planning import SweepPlan
 from runner.sweep.points.overlaps import full_path
@@ -89,6 +90,41 @@ def check_not_widened(directory: Path, points: int) -> None:
         raise UsageError(Problem(message, "resume it again"))
 
 
+def check_versions(directory: Path, manifest: Mapping[str, Any], plan: SweepPlan, known: Mapping[str, int]) -> None:
+    """Check that the points of a sweep that are known were computed by the versions of this process.
+
+    Args:
+        known: the index of each known point, by identity.
+    Raises:
+        UsageError: they were computed by another version, so that the other points would not go with them.
+    """
+    if not known:
+        return
+    engines = _engines(plan)
+    then: Mapping[str, str] = manifest["versions"]
+    now = {"steprun": runner.__version__, "torch": str(torch.__version__)}
+    again = _again(directory)
+    differing = other_versions(then, now)
+    if differing is None and AUTO in engines and then.get("jax") != jax_versions().get("jax"):
+        before, after = _with_jax(then.get("jax")), _with_jax(jax_versions().get("jax"))
+        message = f"{directory} was run {before}, and `engine: auto` chooses otherwise {after}"
+        raise UsageError(Problem(message, f"install what it was run with, or {again}"))
+    if differing is None and not engines.isdisjoint({AUTO, "xla"}):
+        differing = other_versions(then, engine_versions("xla"))
+    if differing is not None:
+        message = f"{directory} was run with {differing[0]}, and this is {differing[1]}"
+        raise UsageError(Problem(message, f"install {differing[0]}, or {again}"))
+
+
+def _engines(plan: SweepPlan) -> set[str]:
+    """The engines of the configs of all points; `xla` too if a sampler draws engines."""
+    own = plan.base.engine
+    if plan.sampler is None:
+        return {str(point.values.get("engine", own)) for point in plan.points}
+    random = None if plan.declared is None else plan.declared.random
+    return {own, "xla"} if random is not None and "engine" in random.draw else {own}
+
+
 def check_kept(
     directory: Path, manifest: Mapping[str, Any], plan: SweepPlan, known: Mapping[str, int], given: bool
 ) -> None:
@@ -103,21 +139,15 @@ def check_kept(
     lost = known.keys() - {task.identity for task in plan.tasks}
     if not lost:
         return
-    versions = {"steprun": runner.__version__, "torch": str(torch.__version__)}
-    other = next((name for name, version in versions.items() if manifest["versions"].get(name) != version), None)
-    if other is not None:
-        message = f"{directory} was run with {other} {manifest['versions'].get(other)}, and this is {versions[other]}"
-        raise UsageError(Problem(message, f"install that version, or run `steprun sweep {directory / SWEEP_FILE}`"))
-    then, now = manifest["versions"].get("jax"), extras().get("jax")
-    if plan.base.engine == AUTO and then != now:
-        message = f"{directory} was run {_with_jax(then)}, and `engine: auto` chooses otherwise {_with_jax(now)}"
-        hint = f"install what it was run with, or run `steprun sweep {directory / SWEEP_FILE}`"
-        raise UsageError(Problem(message, hint))
     count = f"{len(lost):,} of the {len(known):,} points of {directory}"
     if given:
         raise UsageError(Problem(f"these values leave out {count}", "write the values that it has too"))
     message = f"{count} are not those of its config any more: a data file has changed"
-    raise UsageError(Problem(message, f"restore the file, or run `steprun sweep {directory / SWEEP_FILE}`"))
+    raise UsageError(Problem(message, f"restore the file, or {_again(directory)}"))
+
+
+def _again(directory: Path) -> str:
+    return f"run `steprun sweep {shlex.quote(str(directory / SWEEP_FILE))}`"
 
 
 def _with_jax(version: str | None) -> str:

@@ -137,6 +137,25 @@ def test_another_fingerprint_is_compared_by_dtype(folder: Path) -> None:
     assert (asked.tolerance, asked.verdict.holds) == ("bitwise", True)
 
 
+def test_another_jax_is_another_fingerprint(folder: Path) -> None:
+    """The manifests are those of runs with `engine: xla`; no other run has these fields."""
+    known = runner.run(folder / "c.yaml", runs_dir=folder / "runs").manifest
+
+    def under(**versions: str) -> Run:
+        fields = {field: {**known[field], **versions} for field in ("versions", "environment")}
+        return recorded(folder, engine="xla", **fields)
+
+    expected, earlier = under(jax="0.10.2", jaxlib="0.10.2"), under()
+    assert compare_runs(under(jax="0.10.2", jaxlib="0.10.2"), expected).tolerance == "bitwise"
+    found = compare_runs(under(jax="0.10.2", jaxlib="0.10.1"), expected)
+    assert found.tolerance == "dtype"
+    changed = {each.key: (each.expected.value, each.found.value) for each in found.environment}
+    assert changed["jaxlib"] == ("0.10.2", "0.10.1")
+    assert "jax" not in changed
+    assert compare_runs(expected, earlier).tolerance == "dtype"  # the earlier version recorded neither
+    assert compare_runs(under(), earlier).tolerance == "bitwise"
+
+
 def test_the_first_row_that_differs_is_found(folder: Path) -> None:
     verdict = compare_runs(recorded(folder, "rate=0.125"), recorded(folder)).verdict
     assert verdict.first_difference is not None

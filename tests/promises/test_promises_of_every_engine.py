@@ -1,7 +1,10 @@
-"""Promises 1, 2, 3, 6 and 7, of every engine of the CPU; those of `engine: compile` in machine code."""
+"""Promises 1 to 8, of every engine of the CPU; those of `engine: compile` in machine code. Promise 9 has its file."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +18,16 @@ from torch.nn import Parameter
 import runner
 from runner.engine import initial_state
 from runner.engine.data.orders import order
+from runner.errors import HealthWarning
 from runner.record.directory import create_run_directory
 from runner.record.reading import open_run
 from runner.record.resuming import resume
-from tests.engine.running import same
+from tests.cli.commands import steprun
+from tests.engine.running import compiled, same
 from tests.promises.engines import CONFIG, ENGINES, ROWS, points, rows, shorten_regions, written
 from tests.promises.test_promise_3_same_file_same_numbers import digest
+from tests.promises.test_promise_4_nothing_is_silently_ignored import ERRORS
+from tests.tables import over
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
 
@@ -70,17 +77,78 @@ def test_2_watching_changes_nothing(engine: str, tmp_path: Path) -> None:
     assert [name for name in watched if not same(watched[name], unwatched[name])] == []
 
 
-@pytest.mark.slow  # promise 3 has a fast one for the eager engine
-def test_3_another_process_gives_the_same_bits(engine: str, tmp_path: Path) -> None:
+ELSEWHERE = """\
+import json, os, sys
+from pathlib import Path
+import pytest
+import runner
+from tests.promises.engines import shorten_regions
+from tests.promises.test_promise_3_same_file_same_numbers import digest
+from tests.promises.test_promise_4_nothing_is_silently_ignored import ERRORS
+from tests.tables import over
+opened = set()
+def hear(event, given):
+    if event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and os.path.isabs(str(given[0])):
+        opened.add(given[0])  # other names are relative to an open folder, or to the working one, which stays empty
+shorten_regions(pytest.MonkeyPatch(), sys.argv[1])
+sys.addaudithook(hear)
+run = runner.run(sys.argv[2], runs_dir=sys.argv[3])
+print(json.dumps([digest(list(run.rows())), str(run.path), sorted(opened)]))
+"""
+
+
+@pytest.mark.slow  # promises 3 and 5 have fast ones for the eager engine
+def test_3_another_process_gives_the_same_bits_and_5_writes_in_its_run_directory_alone(
+    engine: str, tmp_path: Path, inductor_cache: Path
+) -> None:
     path = written(tmp_path, engine)
-    program = (
-        "import sys; from pathlib import Path; import pytest; "
-        f"from {digest.__module__} import digest; from {rows.__module__} import rows, shorten_regions; "
-        "shorten_regions(pytest.MonkeyPatch(), sys.argv[2]); print(digest(rows(Path(sys.argv[1]))))"
-    )
-    command = [sys.executable, "-c", program, str(path), engine]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
-    assert done.stdout.strip() == digest(rows(path))
+    before = {each.name for each in tmp_path.iterdir()}
+    folders = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "working")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    environment = os.environ | folders | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", ELSEWHERE, engine, str(path), str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folders["working"], env=environment, check=True)
+    found, run, opened = json.loads(done.stdout)
+    assert found == digest(rows(path))
+    allowed = [run, os.devnull]
+    if engine == "compile":  # torch's cache; and torch asks for a temporary folder, where Python tries a file
+        allowed += [str(inductor_cache), folders["TMPDIR"]]
+    assert [each for each in opened if not any(Path(each).is_relative_to(place) for place in allowed)] == []
+    assert [list(Path(folder).rglob("*")) for folder in folders.values()] == [[], [], [], []]
+    assert {each.name for each in tmp_path.iterdir()} == before | {*folders, "runs"}
+    assert [each for each in (tmp_path / "runs").rglob("*") if each.is_file() and not each.is_relative_to(run)] == []
+
+
+@over("what", [what for what, (text, _) in ERRORS.items() if "engine:" not in text])
+def test_4_what_would_be_ignored_is_an_error(engine: str, what: str) -> None:
+    text, message = ERRORS[what]
+    named = f"{{engine: {engine}, {text[1:]}" if text.startswith("{") else f"engine: {engine}\n{text}"
+    with pytest.raises(runner.ConfigError, match=message) as caught:
+        compiled(named)
+    assert all(problem.hint and problem.line for problem in caught.value.problems)
+
+
+def test_4_what_an_engine_does_not_check_it_refuses(engine: str, tmp_path: Path) -> None:
+    text = CONFIG + "constants: {unread: 1}\nhealth: {exploding_gradient: 1e-9}\n"
+    path = written(tmp_path, engine, text.replace("times: 30", "times: 1"))
+    place = f"{path}:12:10  health.exploding_gradient\n" if engine == "eager" else f"{path}:12:1  health\n"
+    if engine == "eager":
+        plan = runner.compile(runner.load(path))
+        with pytest.warns(HealthWarning) as warned:
+            list(runner.execute(plan))
+        assert sorted(str(each.message).partition(" | ")[0] for each in warned) == [place + "   12"] * 3
+    else:
+        with pytest.raises(runner.ConfigError) as caught:
+            runner.compile(runner.load(path))
+        assert str(caught.value) == (
+            f"{place}"
+            "   12 | health: {exploding_gradient: 1e-9}\n"
+            f"      | ^^^^^^ `engine: {engine}` runs many steps at once, and `health` checks each\n"
+            "      = remove `health`, or write `engine: eager`"
+        )
+        plan = runner.compile(runner.load(path, ["health=null"]))
+    assert [(each.message, each.line) for each in plan.warnings] == [("the constant `unread` is not used", 11)]
 
 
 KILLED = """\
@@ -125,3 +193,20 @@ steps: 30
     assert given == ["start", *[f"repeat[{place}].train" for place in range(1, 7)]]
     with pytest.raises(runner.RunError, match=r":4:10  .*\n.*\n.*`root` is nan at \[0\], from `sqrt.*repeat\[6\]"):
         next(found)
+
+
+FAULTY = CONFIG.replace("0.05 / t", "0.0501 / t")
+
+
+def test_8_a_snapshot_of_the_eager_engine_holds_and_only_there(engine: str, tmp_path: Path) -> None:
+    (tmp_path / "right").mkdir()
+    written(tmp_path / "right", "eager").rename(tmp_path / "right" / "model.yaml")
+    assert steprun("snapshot", "right/model.yaml", cwd=tmp_path).code == 0
+    shutil.copytree(tmp_path / "right", tmp_path / "faulty")
+    (tmp_path / "faulty" / "model.yaml").write_text(FAULTY)
+    done = steprun("check", "right", "faulty", "--set", f"engine={engine}", "--json", cwd=tmp_path)
+    assert done.code == 3, done.err
+    found = {Path(each["name"]).parts[-2]: each for each in json.loads(done.out)["snapshots"]}
+    assert {name: each["status"] for name, each in found.items()} == {"right": "holds", "faulty": "differs"}
+    assert found["right"]["exact"] is (engine == "eager")
+    assert "`optimizer.adam.lr`" in found["faulty"]["details"]["causes"][0]

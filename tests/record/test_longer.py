@@ -196,6 +196,7 @@ REFUSED = [
     ("parameters.b.shape=[1, 6]", "RUN cannot go on with another config: `parameters.b.shape` was `[6]` and is"),
     ("seed=1", "RUN cannot go on with another config: `seed` was added\n"),
     ("log.every=2", "RUN cannot go on with another config: `log.every` was added\n"),
+    ("engine=xla", "RUN cannot go on with another config: `engine` was added\n"),
     (
         "steps=[{repeat: {times: 9, steps: [train]}}]",
         "cannot go on with another config: `steps.0.repeat.times` was added, `steps.0.repeat.steps` was added\n",
@@ -245,6 +246,7 @@ def test_a_run_that_kept_no_state_says_why(steps: str, error: type[Exception], m
 STOPPED = [
     ("steps=9", "and only a finished run can grow", "goes on; then let it grow"),
     ("engine=compile", "and cannot go on with another config: `engine` was added", "goes on with its own config"),
+    ("engine=xla", "and cannot go on with another config: `engine` was added", "goes on with its own config"),
     (
         "optimizer.adam.lr=0.2",
         "and cannot go on with another config: `optimizer.adam.lr` was `0.1` and is `0.2`",

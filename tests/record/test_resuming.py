@@ -143,8 +143,8 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
     "another torch": (
         ".json",
         lambda data: retold(data, torch="2.0.0"),
-        f"the checkpoint 00000060.json was written with torch 2.0.0, and this is {torch.__version__}",
-        "later bits may differ: resume with that version",
+        f"the checkpoint 00000060.json was written with torch 2.0.0, and this is torch {torch.__version__}",
+        "later bits may differ: resume with torch 2.0.0",
     ),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from runner.compare.runs.difference import compare_runs
 from runner.config import loads
 from runner.record import open_run
 from runner.report.difference.pages import report_of
-from runner.report.difference.recorder import MOST_ROWS, Recorder
+from runner.report.difference.recorder import MOST_ROWS, Recorder, _pair
 from runner.report.difference.sources import difference_of_runs
 from runner.report.listing import changed_lines
+from runner.report.run.sections import report_of_run
 from runner.report.section import Report
 from tests.cli.commands import steprun
-from tests.report.runs import record
+from tests.report.runs import change, record
 
 NETWORK = """\
 parameters: {w: {shape: [4, 6], init: normal}, b: {shape: [6], init: zeros}}
@@ -52,6 +54,19 @@ def report_of_runs(found: Path, expected: Path) -> Report:
 
 def section(report: Report, name: str) -> Any:
     return next((each for each in report.sections if each.name == name), None)
+
+
+def test_each_version_is_on_the_page_once(network: Path, tmp_path: Path) -> None:
+    """Those of JAX are in two fields of the manifest of a run with `engine: xla`, as that of torch is."""
+    run = Path(shutil.copytree(network, tmp_path / "run"))
+    versions = {"jax": "0.91.1", "jaxlib": "0.91.2"}
+    manifest = open_run(run).manifest
+    change(run, engine="xla", **{field: {**manifest[field], **versions} for field in ("versions", "environment")})
+    body = str(section(report_of_run(run), "environment").text)
+    difference = "".join(str(each.text) for each in report_of_runs(run, network).sections)
+    for version in versions.values():
+        assert body.count(version) == 1
+        assert version in difference
 
 
 def test_the_errors_and_the_ulps_are_those_of_numpy(network: Path, tmp_path: Path) -> None:
@@ -283,8 +298,28 @@ def test_other_shapes_and_lengths_are_said(network: Path, tmp_path: Path) -> Non
     assert "is float32 [4, 7], expected float32 [4, 6]" in text
     assert "10 rows on the expected side only" in text
     shown = next(each for each in section(report, "first").data["tensors"] if each["name"] == "w")["shown"]
-    cells = next(each for each in shown if each is not None)["cells"]
+    at = next(place for place, each in enumerate(shown) if each is not None)
+    cells, both, own = (shown[at][key] for key in ("cells", "ranges", "own"))
     assert [None if each is None else each["width"] for each in cells] == [6, 7, None]
+    row = section(report, "first").data["rows"][at]["row"]
+    values = [open_run(path).tensor("w")[row].numpy() for path in (network, other)]
+    low, high = (least(map(least, map(numpy.ravel, values))) for least in (min, max))
+    assert [float(each) for each in both[0]] == pytest.approx([low, high], rel=1e-5)
+    for side, value, ends in zip(cells[:2], values, own, strict=True):
+        assert [float(each) for each in ends] == pytest.approx([value.min(), value.max()], rel=1e-5)
+        expected = numpy.rint((value.astype(float) - low) / (high - low) * 254).reshape(-1)
+        assert numpy.abs(side["cells"].astype(int) - expected).max() <= 1  # pictures are float32
+
+
+def test_sides_without_elements_or_with_one_are_shown_with_the_range_of_the_other() -> None:
+    three = torch.tensor([1.0, 2.0, 4.0])
+    pair = _pair(torch.ones(0), three, math.inf, math.nan)
+    assert (pair.ranges, pair.own) == ((("1", "4"), ("", "")), (("", ""), ("1", "4")))
+    assert pair.cells[0] is pair.cells[2] is None
+    assert pair.cells[1] is not None
+    assert pair.cells[1].tolist() == [[0, 85, 254]]
+    one = _pair(torch.tensor([7.0]), three, math.inf, math.nan)
+    assert (one.ranges[0], one.own) == (("1", "7"), (("7", "7"), ("1", "4")))
 
 
 def test_values_that_are_not_numbers_have_no_error(tmp_path: Path) -> None:

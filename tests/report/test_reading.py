@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +183,48 @@ def test_tensors_are_measured_as_torch_and_numpy_measure_them(
         if found.of.role == "weight" and whole:
             known = [at for at, ratio in enumerate(found.ratios) if not numpy.isnan(ratio)]
             assert known == [at for at in range(1, len(values)) if values[at - 1].any()]
+
+
+@pytest.mark.parametrize("kept", ["full", "stats"])
+def test_bands_are_of_at_most_so_many_rows_at_equal_distances(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner.open_run(record(f"{NETWORK}log: {{tensors: {kept}}}\n", tmp_path))
+    assert len(run) == 91
+    for most, count in ((91, 91), (90, 46), (46, 46), (45, 31)):
+        monkeypatch.setattr("runner.report.reading.tensors.MOST_BANDS", most)
+        tensors, _ = measured(run, whole=True)
+        assert tensors["w"].band_positions == list(range(0, 91, -(-91 // count)))
+        assert len(tensors["w"].bands) == count
+
+
+TURNING = """\
+parameters: {w: {init: [1, 2], dtype: complex64}}
+expression: |
+  turned = w * 1j
+  loss = turned.abs().square().sum()
+optimizer: {sgd: {lr: 0.25}}
+steps: [{repeat: {times: 3, steps: [zero_grad, backward, {assign: {w: turned}}, step]}}]
+"""
+
+
+def test_the_update_of_a_complex_weight_is_that_of_its_numbers_not_of_their_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner.open_run(record(TURNING, tmp_path))
+    tensors, _ = measured(run, whole=True)
+    values = run.values("w")
+    found = tensors["w"]
+    expected = [
+        float(torch.linalg.vector_norm(now - before) / torch.linalg.vector_norm(before))
+        for before, now in itertools.pairwise(values)
+    ]
+    assert max(expected) == pytest.approx(math.sqrt(2))  # |i - 1|
+    assert found.ratios[1:] == pytest.approx(expected)
+    monkeypatch.setattr(budget, "WHOLE_BYTES", 0)
+    monkeypatch.setattr("runner.report.reading.tensors.LEAST_AT_A_TIME", 1)
+    monkeypatch.setattr("runner.report.reading.tensors.PIECE_BYTES", 1)  # each row comes alone
+    assert measured(run, whole=False)[0]["w"].ratios[1:] == pytest.approx(expected)
 
 
 def test_a_gradient_that_comes_or_goes_is_a_change(run: runner.Run) -> None:

@@ -17,6 +17,7 @@ import pytest
 from runner.cli.output.sweep_progress import SweepProgress
 from runner.errors import UsageError
 from runner.report.page import page
+from runner.report.sweep import curves
 from runner.report.sweep.points import MOST_POINTS, points_of
 from runner.report.sweep.sections import report_of_sweep
 from runner.report.sweep.subject import read_subject
@@ -156,8 +157,26 @@ def test_a_failed_point_has_no_objective_and_is_never_best(tmp_path: Path) -> No
     assert table.column("objective").to_pylist() == [None, None]
     assert all(value is not None for value in table.column("loss.last").to_pylist())
     head = report_of_sweep(directory).head
-    assert "no point has a number as its objective" in head
+    assert said_without_objective(directory) == "no point has a number as its objective the failures below say why"
     assert "<dt>best</dt>" not in head
+
+
+def said_without_objective(directory: Path) -> str:
+    (alert,) = re.findall(r'<p class="alert" role="alert">(.*?)</p>', str(report_of_sweep(directory).head))
+    return re.sub(r"<.*?>", "", alert)
+
+
+def test_points_without_an_objective_that_did_not_fail_are_sorted_by_another_column(
+    begun: Path, tmp_path: Path
+) -> None:
+    no_number = "no point has a number as its objective "
+    assert said_without_objective(begun) == f"{no_number}write the page again when points have ended"
+    head = HEAD.replace("w.abs()", "(w - 2).log()") + "on_nonfinite: ignore\n"  # the logarithm is NaN
+    ended = record_sweep(
+        tmp_path / "ended", "sweep:\n  grid: {rate: [0.1, 0.2]}\n  objective: {minimize: loss}\n", head
+    )
+    assert open_sweep(ended).table().column("status").to_pylist() == ["finished", "finished"]
+    assert said_without_objective(ended) == f"{no_number}sort the points below by another column"
 
 
 def test_each_axis_leads_to_the_line_that_it_changes(grid: Path) -> None:
@@ -276,7 +295,7 @@ def test_what_is_no_sweep_is_no_page(begun: Path) -> None:
 def test_a_damaged_part_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     directory = record_sweep(tmp_path, "sweep: {grid: {rate: [0.1, 0.2]}, objective: {minimize: loss}}\n")
     part = next(part_paths(directory))
-    whole, curves = part.read_bytes(), section(directory, "curves").data["quantities"]
+    whole, drawn = part.read_bytes(), section(directory, "curves").data["quantities"]
     part.write_bytes(whole[:-40])
     report = report_of_sweep(directory)
     assert [each.message.partition(":")[0] for each in report.problems] == [f"{part} is damaged"]
@@ -291,13 +310,39 @@ def test_a_damaged_part_is_named_and_the_others_are_read(tmp_path: Path) -> None
     report = report_of_sweep(directory)
     assert len(report.problems) == 1
     read = next(each for each in report.sections if each.name == "curves").data["quantities"]
-    for one, other in zip(read, curves, strict=True):
+    for one, other in zip(read, drawn, strict=True):
         numpy.testing.assert_array_equal(one["values"], other["values"])
     for number in range(100, 130):
         part.with_name(f"000{number}-0.parquet").write_bytes(b"")
     problems = report_of_sweep(directory).problems
     assert len(problems) == 11
     assert problems[-1].message == "21 more part files cannot be read"
+
+
+def test_a_part_that_is_merged_while_a_page_is_made_is_read_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = record_sweep(tmp_path, "sweep: {grid: {rate: [0.1, 0.2]}, objective: {minimize: loss}}\n")
+    expected = section(directory, "curves").data["quantities"]
+    listed = list(part_paths(directory))
+    listings = iter([listed])
+    monkeypatch.setattr(curves, "part_paths", lambda folder: next(listings, None) or part_paths(folder))
+    for path in listed:
+        path.rename(path.with_name(f"000100-{path.name[-9]}.parquet"))
+    report = report_of_sweep(directory)
+    assert not report.problems
+    found = next(each for each in report.sections if each.name == "curves").data["quantities"]
+    for one, other in zip(found, expected, strict=True):
+        numpy.testing.assert_array_equal(one["values"], other["values"])
+
+
+def test_equal_points_of_a_sampler_have_equal_curves(tmp_path: Path) -> None:
+    directory = record_sweep(tmp_path, "sweep: {grid: {rate: [0.1, 0.2]}, objective: {minimize: loss}}\n")
+    first, second = open_sweep(directory).table().column("identity").to_pylist()
+    (loss,) = curves.read_curves(directory, [second, first, second], ["loss"]).quantities
+    one, two, three = numpy.split(loss.values, loss.ends[:-1])
+    numpy.testing.assert_array_equal(one, three)
+    assert not numpy.array_equal(one, two)
 
 
 def test_a_sweep_that_has_not_begun_or_has_no_config_says_so(begun: Path) -> None:

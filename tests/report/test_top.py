@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,14 @@ def test_a_failure_that_is_no_number_says_nothing_of_numbers(linear: Path, tmp_p
     assert found["go on"] == f"steprun resume {tmp_path.name}/linear/stopped begins at row 0"
 
 
+def test_the_command_that_goes_on_can_be_pasted_where_a_folder_has_a_space(linear: Path, tmp_path: Path) -> None:
+    run = tmp_path / "my run's" / "stopped"
+    shutil.copytree(linear, run)
+    change(run, status="failed", failure={"error": "RunError", "problems": [{"message": "no space left"}]})
+    command = story(run)["go on"].removesuffix(" begins at row 0")
+    assert shlex.split(command) == ["steprun", "resume", f"{tmp_path.name}/my run's/stopped"]
+
+
 @pytest.mark.slow
 def test_a_point_that_failed_names_the_commands_of_its_sweep(tmp_path: Path) -> None:
     sweep = record_sweep(tmp_path)
@@ -221,6 +230,12 @@ def test_a_point_that_failed_names_the_commands_of_its_sweep(tmp_path: Path) -> 
     named = "/".join(sweep.parts[-3:])
     assert found["run it again"] == f"steprun run '{named}#8'"
     assert found["go on"] == f"steprun resume {named} --retry failed runs the points that failed"
+    moved = sweep.rename(sweep.with_name("it's one"))
+    found = story(moved / path.relative_to(sweep))
+    named = f"{'/'.join(sweep.parts[-3:-1])}/it's one"
+    assert shlex.split(found["run it again"]) == ["steprun", "run", f"{named}#8"]
+    assert shlex.split(found["go on"])[:5] == ["steprun", "resume", named, "--retry", "failed"]
+    sweep = moved
     again = steprun("run", f"{sweep}#8", "--quiet", cwd=tmp_path)
     assert again.code == 1
     assert "`loss` is inf" in again.err

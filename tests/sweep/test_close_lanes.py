@@ -208,6 +208,31 @@ def test_what_a_judgement_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert found == expected
 
 
+class Listed(dict[int, Any]):
+    """Counts how often all rows are listed."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_the_rows_of_a_measurement_are_listed_once_for_all_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, task = Work(loads(PRODUCT), tmp_path, exact=False), Task(7, ("seed=1",), "id")
+    alone = run_point(work, task)
+    assert alone.table is not None
+    assert alone.weights is not None
+    found = Listed({row: dict.fromkeys(("loss", "w"), Uncertainty(0.5, 0.5)) for row in range(3)})
+    monkeypatch.setattr(closeness, "_measured", lambda *_: found)
+    lane = _changed(alone.table, {"loss": put(1, 10.05), "w": put(7, -0.999)}, at_end=False)
+    weights = alone.weights[1]
+    assert judge(work, task, (lane, weights), (alone.table, weights), lambda: None) == Judgement()
+    assert found.times == 1
+
+
 def test_a_warning_stays_with_its_point(tmp_path: Path) -> None:
     work, task = Work(loads(PRODUCT), tmp_path), Task(0, (), "id")
     first = replace(run_point(work, task).outcome, warning="point 0: as written")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy
+import pyarrow
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +18,7 @@ import runner
 from runner.config import load, loads, overridden
 from runner.errors import UsageError
 from runner.sweep.planning import plan_sweep
+from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.task import Task
 from runner.sweep.record import merging, parts, reading
 from runner.sweep.record.part_files import PartFiles
@@ -143,6 +147,54 @@ def test_rows_and_weights_that_are_computed_again_replace_the_others(merged: boo
     assert len(of_parts) == 2
     expected = [min(of_parts, key=lambda row: int(row["row"])), *(row for row in weights if row["point"] > 1)]
     assert rows_of(tmp_path, "weights") == expected
+
+
+def test_equal_points_of_a_sampler_keep_rows_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(loads(HEAD), tmp_path, objective="loss")
+    for number, index in enumerate((0, 7, 3), 1):
+        _written(work, Task(index, ("seed=1",), "same"), number)
+    before = rows_of(tmp_path, "rows")
+    assert {row["point"] for row in before} == {0, 3, 7}
+    monkeypatch.setattr(merging, "MOST_PARTS", 3)
+    merging.merge_parts(tmp_path, lambda: 100)
+    assert len(list(part_paths(tmp_path))) == 1
+    assert rows_of(tmp_path, "rows") == before
+    assert len(rows_of(tmp_path, "weights")) == 3
+    for index in (0, 3, 7, 5):  # point 5 is finished by one of the others
+        ((outcome, _),) = reading._parts_of(tmp_path, "rows", index, "same", {})
+        assert outcome.identity == "same"
+    merging.remove_superseded(tmp_path, {"other": 0}, lambda: 200)
+    assert rows_of(tmp_path, "rows") == before
+
+
+def test_a_large_part_does_not_keep_the_others_from_being_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts_of(tmp_path, 5)
+    first, *others = part_paths(tmp_path)
+    monkeypatch.setattr(merging, "MOST_PARTS", 3)
+    monkeypatch.setattr(merging, "LARGEST_MERGED", sum(path.stat().st_size for path in others))
+    first.write_bytes(first.read_bytes())
+    sizes = {first: merging.LARGEST_MERGED + 1}
+    stat = Path.stat
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **more: SimpleNamespace(st_size=sizes[path]) if path in sizes else stat(path, **more)
+    )
+    before = rows_of(tmp_path, "rows")
+    merging.merge_parts(tmp_path, lambda: 100)
+    assert [path.name for path in part_paths(tmp_path)] == [first.name, "000100-0.parquet"]
+    assert rows_of(tmp_path, "rows") == before
+
+
+def test_rows_of_very_many_points_that_go_on_are_chosen_at_once() -> None:
+    count = 20_000
+    points, rows = numpy.repeat(numpy.arange(count), 3), numpy.tile(numpy.arange(3), count)
+    table = pyarrow.table({"point": pyarrow.array(points), "row": pyarrow.array(rows)})
+    outcomes = [Outcome(index, str(index), (), "paused", 0.0) for index in range(0, count, 2)]
+    found = merging._rows_of(table, outcomes, dict.fromkeys(range(0, count, 4), 2) | {count + 5: 0})
+    expected = (points % 2 == 0) & ((points % 4 != 0) | (rows < 2))
+    assert found.column("point").to_pylist() == points[expected].tolist()
+    assert found.column("row").to_pylist() == rows[expected].tolist()
 
 
 def other_part(sweep: Sweep, number: int) -> None:

@@ -246,6 +246,35 @@ def test_lanes_that_stop_before_they_are_compared_go_on_as_alone(log: str, tmp_p
         assert_is_the_run_alone(sweep, plan, index)
 
 
+CROSSED = """\
+parameters: {w: {shape: [2], init: 1.0}, done: {shape: [2], init: 0.0, requires_grad: false}}
+constants: {rate: 0.1}
+expression: loss = (w ** 2).sum()
+optimizer: {sgd: {lr: rate}}
+steps:
+  - repeat: {times: 100, steps: [train, {stop: , when: loss < 0.001}]}
+  - assign: {done: w * 2}
+sweep:
+  grid: {rate: [0.2, 0.1, 0.2001, 0.1001, 0.001]}
+  objective: {minimize: loss}
+  halving: {at: [50], keep: 4/5}
+"""
+"""Of the four points that go on, the first and the third stop together, and the second and the fourth."""
+
+
+@pytest.mark.usefixtures("inline")
+def test_lanes_that_come_back_in_another_order_keep_their_weights(tmp_path: Path) -> None:
+    (tmp_path / "crossed.yaml").write_text(CROSSED)
+    config = load(tmp_path / "crossed.yaml")
+    plan = plan_sweep(config, {})
+    directory = start_sweep(config, plan, {}, tmp_path, How(lanes="exact"))
+    outcomes = run_sweep(directory, plan, How(lanes="exact"), Seen())
+    assert [outcomes[index].alone for index in range(4)] == [""] * 4
+    assert len({outcomes[index].rows for index in range(4)}) == 2
+    for index in range(4):
+        assert_is_the_run_alone(open_sweep(directory), plan, index)
+
+
 @pytest.mark.slow
 def test_lanes_of_random_programs_end_as_the_run_alone(tmp_path: Path) -> None:
     write_data(tmp_path)

@@ -65,6 +65,9 @@ def assert_is_the_run_alone(sweep: Sweep, plan: SweepPlan, index: int) -> None:
         for name in one:
             left, right = one[name], other[name]
             assert (left is None and right is None) or torch.equal(left, right), name  # type: ignore[arg-type]
+    for name, weight in sweep.weights(index).items():
+        if name in set(alone[-1]):  # one that is not logged cannot be compared
+            assert torch.equal(weight, alone[-1][name]), name  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("jobs", "lanes"), [(1, "off"), (2, "off"), (1, "exact")])

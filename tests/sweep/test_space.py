@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from pathlib import Path
 
@@ -65,6 +66,14 @@ def test_more_samples_keep_the_first_ones() -> None:
     sweep = "sweep: {{random: {{samples: {}, draw: {{rate: {{uniform: [0, 1]}}}}}}}}"
     few, many = points(sweep.format(4)), points(sweep.format(9))
     assert [point.values for point in many[:4]] == [point.values for point in few]
+
+
+def test_draws_of_a_choice_do_not_list_its_values_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = space_of(loads(f"{HEAD}sweep: {{random: {{samples: 40, draw: {{rate: {{choice: 'range(1000)'}}}}}}}}\n"))
+    monkeypatch.setattr("runner.sweep.points.values.values_of", None)
+    heads = [hashlib.sha256(f"0/rate/{number}".encode()).digest()[:8] for number in range(40)]
+    expected = [int.from_bytes(head, "big") * 1000 // 2**64 for head in heads]
+    assert [point.values["rate"] for point in space.points()] == expected
 
 
 def test_a_draw_is_the_same_for_each_grid_point() -> None:

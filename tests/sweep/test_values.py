@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.sweep.points import values
 from runner.sweep.points.axis import Axis
 from runner.sweep.points.overlaps import overlaps
-from runner.sweep.points.values import AxisFault, check_distribution, drawn, values_of
+from runner.sweep.points.values import AxisFault, check_distribution, drawn, resolved, values_of
 from tests.tables import over
 
 
@@ -24,6 +25,10 @@ from tests.tables import over
         ("range(3)", [0, 1, 2]),
         ("range(2, 9, 3)", [2, 5, 8]),
         ("range(n)", [0, 1, 2, 3]),
+        ("range(9, 2, -3)", [9, 6, 3]),
+        ("range(-2, 3, 4)", [-2, 2]),
+        ("logspace(1, -5, 1)", [10.0]),
+        ("logspace(0.01, -5, 1)", [pytest.approx(1.023292992280754)]),
         (["a", None, True], ["a", None, True]),
         ([{"sgd": {"lr": 1, "momentum": {"grid": [0, 0.9]}}}, {"adam": {"lr": 2}}],
          [{"sgd": {"lr": 1, "momentum": 0}}, {"sgd": {"lr": 1, "momentum": 0.9}}, {"adam": {"lr": 2}}]),
@@ -50,6 +55,10 @@ def test_linspace_and_logspace_are_those_of_numpy(count: int) -> None:
         ("range(1, 5, 0)", r"has a step of zero"),
         ("range(2.5)", r"needs one to three integers"),
         ("range(10 ** 12)", r"has 1,000,000,000,000 values"),
+        ("range(-(2 ** 62) * 2 + 1, 2 ** 62)", r"has 13,835,058,055,282,163,711 values"),
+        ("range(2 ** 62, -(2 ** 62) * 2 + 1, -1)", r"has 13,835,058,055,282,163,711 values"),
+        ("range(5, 2)", r"has no values"),
+        ("range(2, 5, -1)", r"has no values"),
         ("linspace(0, 1)", r"needs a start, an end and a count"),
         ("linspace(0, inf, 3)", r"needs a start, an end and a count"),
         ("arange(3)", r"there is no sequence `arange`"),
@@ -108,6 +117,22 @@ def test_a_choice_may_contain_a_distribution() -> None:
     assert all(1e-4 <= rate <= 1e-1 for rate in rates)
 
 
+NESTED = {
+    "choice": [
+        {"sgd": {"lr": {"choice": "linspace(0, 1, 50)"}, "momentum": {"grid": [0, 0.9]}}},
+        {"adam": {"lr": {"uniform": [0, 1]}, "betas": [{"choice": [0.8, 0.9]}, 0.99]}},
+    ]
+}
+
+
+def test_the_values_of_a_choice_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [drawn(NESTED, 0, "optimizer", number, {}) for number in range(60)]
+    assert {next(iter(each)) for each in expected} == {"sgd", "adam"}
+    listed = resolved(NESTED, {})
+    monkeypatch.setattr(values, "values_of", None)
+    assert [drawn(listed, 0, "optimizer", number, {}) for number in range(60)] == expected
+
+
 @over(
     ("written", "message"),
     [
@@ -115,6 +140,8 @@ def test_a_choice_may_contain_a_distribution() -> None:
         ({"uniform": [0]}, r"`uniform` needs a list of two numbers"),
         ({"uniform": [0, "x"]}, r"has an argument that is not a number"),
         ({"uniform": [0, math.inf]}, r"needs two finite numbers"),
+        ({"uniform": [-1.7e308, 1.7e308]}, r"`uniform` spans more than a float64 can hold"),
+        ({"normal": [0, 1e308]}, r"`normal` spans more than a float64 can hold"),
         ({"log_uniform": [0, 1]}, r"`log_uniform` needs two positive numbers"),
         ({"normal": [0, 0]}, r"`normal` has a standard deviation of 0"),
         ({"randint": [1, 1]}, r"`randint` needs two integers, the smaller first"),
@@ -147,6 +174,7 @@ def test_the_least_and_the_largest_random_number_have_normal_draws(monkeypatch: 
     assert 7 < found[1] < 9
     assert found[0] == -found[1]
     check_distribution({"normal": [0, 1]}, {})
+    assert math.isfinite(drawn({"normal": [1e307, 1e307]}, 0, "x", 0, {}))
 
 
 def test_axes_overlap_where_a_block_of_one_sets_what_the_other_sets() -> None:

@@ -20,6 +20,7 @@ from runner.sweep.record.reading import Sweep, open_sweep
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
 from runner.sweep.widening import widened
 from tests.cli.commands import Outcome, steprun
+from tests.installed import pretend
 from tests.sweep.configs import HEAD, written
 from tests.sweep.inline import inline
 from tests.sweep.test_halving import HEAD as HALVED
@@ -141,21 +142,23 @@ def test_one_more_value_of_a_short_axis_is_shown_with_those_that_it_has() -> Non
 
 
 def test_a_directory_of_another_config_is_refused(tmp_path: Path) -> None:
-    directory = begun(tmp_path)
+    (tmp_path / "a b").mkdir()
+    directory = begun(tmp_path / "a b")
     path = directory / "sweep.yaml"
     path.write_text(path.read_text().replace("momentum: 0.5", "momentum: 0.6"))
     with pytest.raises(UsageError, match=r"sweep.yaml has been edited since the sweep began") as caught:
         resume_sweep(directory, How())
-    assert caught.value.problems[0].hint == f"restore it, or run `steprun sweep {path}`"
+    assert caught.value.problems[0].hint == f"restore it, or run `steprun sweep '{path}'`"
 
 
 def test_points_of_another_version_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = begun(tmp_path)
     monkeypatch.setattr(runner, "__version__", "99.0")
     version = read_manifest(directory)["versions"]["steprun"]
-    with pytest.raises(UsageError, match=rf"was run with steprun {version}, and this is 99.0") as caught:
+    with pytest.raises(UsageError, match=rf"was run with steprun {version}, and this is steprun 99.0") as caught:
         resume_sweep(directory, How())
-    assert str(caught.value.problems[0].hint).startswith("install that version, or run `steprun sweep ")
+    hint = f"install steprun {version}, or run `steprun sweep {directory / 'sweep.yaml'}`"
+    assert caught.value.problems[0].hint == hint
 
 
 def test_points_of_other_data_are_refused(tmp_path: Path) -> None:
@@ -206,15 +209,13 @@ def test_each_point_chooses_its_engine_and_a_sweep_is_not_resumed_where_it_would
         plan, _ = resume_sweep(directory, How())
         assert_is_the_run_alone(sweep, plan, index)
     assert resumed(directory).code == 0
-    version = importlib.metadata.version("jax")
-    known = importlib.metadata.version
-
-    def without_jax(name: str) -> str:
-        if name == "jax":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return known(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", without_jax)
+    version, compiler = (importlib.metadata.version(name) for name in ("jax", "jaxlib"))
+    with monkeypatch.context() as patch:
+        pretend(patch, jaxlib="0.99.0")
+        message = f"{directory} was run with jaxlib {compiler}, and this is jaxlib 0.99.0"
+        with pytest.raises(UsageError, match=re.escape(message)):
+            resume_sweep(directory, How())
+    pretend(monkeypatch, jax=None)
     with pytest.raises(UsageError, match="chooses otherwise") as caught:
         resume_sweep(directory, How())
     (problem,) = caught.value.problems

@@ -21,8 +21,9 @@ ABSENT = object()
 """The value of a key that one of the two does not have."""
 
 ENVIRONMENT = (
-    "versions.steprun", "versions.torch", "versions.python", "engine", "environment.device", "environment.device_name",
-    "environment.cpu_capability", "environment.threads", "git.commit", "git.dirty", "process.host",
+    "versions.steprun", "versions.torch", "versions.python", "versions.jax", "versions.jaxlib", "engine",
+    "environment.device", "environment.device_name", "environment.cpu_capability", "environment.threads",
+    "git.commit", "git.dirty", "process.host",
 )  # fmt: skip
 """The fields of two manifests that are compared."""
 

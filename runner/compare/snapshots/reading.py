@@ -43,6 +43,7 @@ from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, descri
 from runner.config.text.source import Source, decode, text_source
 from runner.errors import ConfigError, Problem, SnapshotError, UsageError, did_you_mean
 from runner.language.dtypes import dtype_name
+from runner.plan.checks.engines.versions import JAX
 from runner.plan.rows.columns import Column, Role
 from runner.record.rows.digest import digest_of
 from runner.record.rows.storage import dtype_named
@@ -69,6 +70,8 @@ _ENVIRONMENT = {
     FORMAT: {**_FIRST_ENVIRONMENT, "processor": (str,), "libraries": (str,), "battery": (str,)},
     FIRST_FORMAT: _FIRST_ENVIRONMENT,
 }
+_VERSIONS: Mapping[str, tuple[type | None, ...]] = dict.fromkeys(JAX, (str,))
+"""Entries of the environment that a snapshot of another engine than `xla`, or of an earlier version, lacks."""
 _UNCERTAIN = re.compile(r"(.*) ~(\S*)", re.DOTALL)
 _COLUMN = re.compile(r"(\w+) (\w+) (varying|\[(?:\d+(?:, \d+)*)?\])")
 _ROW = re.compile(r"(\d+) (\S+)")
@@ -176,8 +179,9 @@ class _Reader:
 
     def _environment(self, node: Node) -> Environment:
         found = self._nodes.mapping(node, "the environment")
-        known = _ENVIRONMENT[self._format]
-        self._nodes.check_keys(found, tuple(known), (), "the environment")
+        needed = _ENVIRONMENT[self._format]
+        self._nodes.check_keys(found, tuple(needed), tuple(_VERSIONS), "the environment")
+        known = {**needed, **_VERSIONS}
         values: Mapping[str, Any] = plain(found)
         for key, entry in found.entries.items():
             kind = None if values[key] is None else type(values[key])

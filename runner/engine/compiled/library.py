@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 from runner.engine.binding import Binding
 from runner.engine.compiled.building import Built, Drawn, Lengths, build
-from runner.engine.compiled.trainer import Compiled
+from runner.engine.compiled.trainer import Compiled, tracing
 from runner.engine.rows import Compiling
 from runner.plan.program.instructions import Train
 
 Report = Callable[[], None]
 """Reports the seconds since the build of a step began."""
+
+
+SHORTER = 16
+"""How many times fewer iterations a call has after one that did not fit into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Library:
     def _made(self, lengths: Lengths, drawn: Drawn, iteration: Callable[[], int], path: str) -> Compiled:
         self._compiling(path, None)
         begun = time.perf_counter()
-        with self._compiler.building():
+        with self._compiler.building(), tracing():
             built = build(self._binding, self._argument, lengths, drawn, iteration)
         batch = sum(value.nbytes for example in drawn.examples for value in example.values())
         stacked = batch + self._binding.plan.estimates.row

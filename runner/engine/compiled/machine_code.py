@@ -6,15 +6,16 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.decomposition import decompositions
 from torch._inductor.exc import InvalidCxxCompiler
 
 from runner.engine.compiled.building import Built
-from runner.engine.compiled.decompositions import strict_decompositions
-from runner.engine.compiled.library import Compiler, Report
+from runner.engine.compiled.library import SHORTER, Compiler, Report
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
 from runner.engine.compiled.toolchain import compile_quickly
 from runner.engine.compiled.training import step_function
@@ -28,6 +29,27 @@ REGION_BYTES = 64 << 20
 _STATIC = {"automatic_dynamic_shapes": False, "specialize_float": True}
 """Settings that compile a step for its own shapes and numbers. By default torch makes those variable that differ from
 an earlier compilation, in this process or another, and then computes differently."""
+
+
+_INDEX_SELECT = torch.ops.aten.index_select.default
+_usual_index_select = decompositions[_INDEX_SELECT]
+
+
+@contextmanager
+def _strict_indices() -> Iterator[None]:
+    """Makes code that is compiled in the block refuse a negative index of `index_select`, as torch does.
+
+    Inductor reads it as an index of `x[index]`, which counts from the end.
+    """
+    with mock.patch.dict(decompositions, {_INDEX_SELECT: _index_select}):
+        yield
+
+
+def _index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """`index_select`, with an index that is out of bounds in place of a negative one."""
+    size = x.shape[dim] if x.ndim else 1
+    found: Tensor = _usual_index_select(x, dim, torch.where(index < 0, size, index))
+    return found
 
 
 class CompilationFault(Exception):
@@ -63,8 +85,15 @@ class MachineCode:
     built: Built
     region: Region
     longest: int  # the maximum number of iterations per call
+    several: bool  # whether it is a loop over any number of iterations
     report: Report
     called: bool = False
+
+    def shorten(self) -> bool:
+        """Reduces `longest`, so that a call needs less memory; false if it cannot be less."""
+        shorter = max(1, self.longest // SHORTER)
+        shortened, self.longest = shorter < self.longest, shorter
+        return shortened
 
     def call(
         self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
@@ -89,10 +118,10 @@ class MachineCode:
 
     def _compile(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> None:
         with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_STATIC), _without_notes():
-            if self.longest > 1:
+            if self.several:
                 each = [torch.cat([value, value]) for value in each]  # torch would specialize on a length of 1
                 mark_length(each)
-            with strict_decompositions():
+            with _strict_indices():
                 compile_quickly(lambda: self.region(carry, each, fixed))
 
 
@@ -103,7 +132,7 @@ def _longest(argument: Train) -> int:
 def _made(built: Built, stacked: int, longest: int, report: Report) -> MachineCode:
     longest = max(1, min(longest, REGION_BYTES // max(1, built.bytes + stacked)))
     region = compiled_region(step_function(built.training), several=longest > 1)
-    return MachineCode(built, region, longest, report)
+    return MachineCode(built, region, longest, longest > 1, report)
 
 
 COMPILER = Compiler(_longest, _made)

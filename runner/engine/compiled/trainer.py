@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -21,11 +22,27 @@ from runner.engine.steps import steps
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
 from runner.language.inference.generators import manual_seed
+from runner.language.lowering.diagnosis import memory_message
 from runner.plan.checks.engines.compilable import loop_around
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, LoopStart, Train
 from runner.plan.rows.layout import Held, copied
 from runner.plan.streams import stream_seed
+
+
+class Untraced(Exception):
+    """torch cannot trace a step; the cause is its error."""
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Context manager that raises `Untraced` for an error in its block, unless memory is short."""
+    try:
+        yield
+    except FAULTS as error:
+        if memory_message(error) is not None:
+            raise
+        raise Untraced from error
 
 
 class Compiled(Protocol):
@@ -38,6 +55,10 @@ class Compiled(Protocol):
         """The maximum number of iterations per call."""
         ...
 
+    def shorten(self) -> bool:
+        """Reduces `longest`, so that a call needs less memory; false if it cannot be less."""
+        ...
+
     def call(
         self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
     ) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
@@ -48,6 +69,9 @@ class Compiled(Protocol):
 
         Args:
             seed: seeds torch's random numbers for the iteration at a place in `each`.
+
+        Raises:
+            Untraced: torch cannot trace the step.
         """
         ...
 
@@ -63,7 +87,11 @@ class Library(Protocol):
     def compiled(
         self, key: Hashable, lengths: Lengths, drawn: Callable[[], Drawn], iteration: Callable[[], int], path: str
     ) -> Compiled:
-        """Returns the compiled step for some batches. Calls with equal keys share one compilation."""
+        """Returns the compiled step for some batches. Calls with equal keys share one compilation.
+
+        Raises:
+            Untraced: torch cannot trace the step.
+        """
         ...
 
 
@@ -115,6 +143,8 @@ class Trainer:
         if loop is not None and last is not None and loop.loop == last.loop:
             session.keeping.add(position)
             self._keeps = session.checkpoint
+        self._compiled: Compiled | None = None
+        self._untraced: BaseException | None = None
         self._random = any(computation.random for computation in action.argument.evaluation.computations())
 
     def run(self) -> Held:
@@ -216,14 +246,18 @@ class Trainer:
         Returns None if that is the very next one, or if the next one differs from those after it.
         The eager step then runs it, and reports any fault at its place in the config.
         """
+        if self._untraced is not None:
+            raise self._untraced  # the eager step before found no fault
         while True:
             try:
                 computed = self._next(most)
-            except FAULTS:
-                if most == 1:
-                    self._eagerly()  # fails as well
-                    raise
-                most = min(most, self._library.longest) // 2 or 1
+            except Untraced as error:
+                self._untraced = error.__cause__
+                return None
+            except FAULTS as error:
+                most = self._fewer(most, error)
+                if not most:
+                    return None
                 continue
             if computed is None:
                 return None
@@ -235,14 +269,26 @@ class Trainer:
             if not most:
                 return None
 
+    def _fewer(self, most: int, error: BaseException) -> int:
+        """Returns how many iterations to try after a fault in some of `most`: none if the eager step must find it.
+
+        The eager step needs other memory and gives other bits, so it does not replace one that needs too much.
+        """
+        if memory_message(error) is None:
+            return min(most, self._library.longest) // 2
+        if self._compiled is None or not self._compiled.shorten():
+            raise error
+        return most
+
     def _next(self, most: int) -> Computed | None:
         """Computes the next iterations without changing the state; None if the eager step must run the next one."""
         if self._preparing.first_step_differs():
             return None
+        self._compiled = None
         self._preparing.prepare()
         cursors = self._drawing.cursors()
         lengths = self._drawing.lengths(cursors, min(most, self._library.longest))
-        compiled = self._library.compiled(
+        compiled = self._compiled = self._library.compiled(
             (lengths[0], self._drawing.moving, self._preparing.pattern()),
             lengths[0],
             lambda: self._drawing.examples(cursors),

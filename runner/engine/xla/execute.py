@@ -10,7 +10,7 @@ from runner.engine.compiled.library import Library
 from runner.engine.compiled.trainer import run_in_regions
 from runner.engine.rows import AnyRows
 from runner.engine.state import State, initial_state
-from runner.engine.xla.translated import COMPILER
+from runner.engine.xla.translated import COMPILER, XlaFault
 from runner.errors import RunError
 from runner.language.xla.checking import DEPENDENT, reason_of
 from runner.language.xla.operators import Unsupported
@@ -29,11 +29,13 @@ def execute(plan: Plan, state: State | None = None, **given: Any) -> Iterator[An
         raise _untranslated(plan, state.position, reason_of(error)) from error
     except DependentDraw as error:
         raise _untranslated(plan, state.position, DEPENDENT) from error
+    except XlaFault as error:
+        raise _untranslated(plan, state.position, str(error), error.verb) from error
 
 
-def _untranslated(plan: Plan, position: int, reason: str) -> RunError:
-    """Builds the error for a step that has no translation, though its expression has one."""
+def _untranslated(plan: Plan, position: int, reason: str, verb: str = "compile") -> RunError:
+    """Builds the error for a step that has no translation, though its expression has one, or that XLA refuses."""
     action = plan.program[position]
     assert isinstance(action, Action)
-    message = f"`engine: xla` cannot compile this step: {reason}"
+    message = f"`engine: xla` cannot {verb} this step: {reason}"
     return RunError(plan.config.document.problem(action.config_path, message, f"write {OTHERS}", key=True))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from runner.engine.compiled.building import Built
-from runner.engine.compiled.library import Compiler, Report
+from runner.engine.compiled.library import SHORTER, Compiler, Report
+from runner.engine.compiled.trainer import tracing
 from runner.engine.compiled.training import Tensors, step_function
+from runner.engine.faults import FAULTS
 from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
-from runner.language.xla.tracing import Draw, plain_kernels, trace
+from runner.language.lowering.diagnosis import memory_message, torch_message
+from runner.language.xla.tracing import Draw, Traced, plain_kernels, trace
 from runner.plan.checks.engines.translatable import MOST_AT_ONCE
 from runner.plan.memory import uncollected
 from runner.plan.program.instructions import Train
@@ -25,6 +29,29 @@ STACK_BYTES = 16 << 20
 """The bytes that a region may stack: the batches and the rows of its iterations."""
 
 
+class XlaFault(Exception):
+    """XLA cannot compile or run a step.
+
+    Args:
+        verb: what it cannot do.
+    """
+
+    def __init__(self, verb: str, error: BaseException) -> None:
+        super().__init__(torch_message(error))
+        self.verb = verb
+
+
+@contextmanager
+def _faults(verb: str) -> Iterator[None]:
+    """Context manager that raises `XlaFault` for an error in its block, unless memory is short."""
+    try:
+        yield
+    except FAULTS as error:
+        if memory_message(error) is not None:
+            raise
+        raise XlaFault(verb, error) from error
+
+
 @dataclass(slots=True)
 class Translated:
     """A step for certain batch lengths, traced and compiled at its first call."""
@@ -32,8 +59,20 @@ class Translated:
     built: Built
     longest: int  # the maximum number of iterations per call
     report: Report
-    draws: tuple[Draw, ...] = ()
+    traced: Traced | None = None
     region: Region | None = None
+    reported: bool = False
+
+    def shorten(self) -> bool:
+        """Reduces `longest`, so that a call needs less memory; false if it cannot be less.
+
+        The step is compiled again. A loop stays a loop, since other code would give other bits.
+        """
+        shorter = max(min(2, self.longest), self.longest // SHORTER)
+        if shorter == self.longest:
+            return False
+        self.longest, self.region = shorter, None
+        return True
 
     def call(
         self, carry: Tensors, each: Tensors, fixed: Tensors, seed: Callable[[int], None]
@@ -44,14 +83,26 @@ class Translated:
             seed: seeds torch's random numbers for the iteration at a place in `each`.
         Returns:
             the carry after them, their stacked outputs, and whether torch would compute each without an error.
+        Raises:
+            Untraced: torch cannot trace the step.
+            XlaFault: XLA cannot compile or run it, unless memory is short.
         """
+        if self.traced is None:
+            with uncollected(), tracing():
+                self.traced = self._trace(carry, each, fixed)
+        stacked = [*each, *self._drawn(self.traced.draws, each, seed)]
         if self.region is None:
-            with uncollected():
-                self.region = self._compile(carry, each, fixed, seed)
-            self.report()
-        return self.region(carry, [*each, *self._drawn(each, seed)], fixed)
+            with uncollected(), _faults("compile"):
+                region = Region(self.traced.graph, len(carry), len(fixed), self.longest)
+                region.compile(carry, stacked, fixed)
+            self.region = region
+            if not self.reported:
+                self.report()
+                self.reported = True
+        with _faults("run"):
+            return self.region(carry, stacked, fixed)
 
-    def _compile(self, carry: Tensors, each: Tensors, fixed: Tensors, seed: Callable[[int], None]) -> Region:
+    def _trace(self, carry: Tensors, each: Tensors, fixed: Tensors) -> Traced:
         step, carried, other = step_function(self.built.training, are_finite), len(carry), len(fixed)
 
         def flat(*given: Tensor) -> list[Tensor]:
@@ -60,20 +111,16 @@ class Translated:
             )
             return [*after, *outputs]
 
-        traced = trace(flat, [*carry, *fixed, *(value[0] for value in each)])
-        region = Region(traced.graph, carried, other, self.longest)
-        self.draws = traced.draws
-        region.compile(carry, [*each, *self._drawn(each, seed)], fixed)
-        return region
+        return trace(flat, [*carry, *fixed, *(value[0] for value in each)])
 
-    def _drawn(self, each: Tensors, seed: Callable[[int], None]) -> Tensors:
+    def _drawn(self, draws: Sequence[Draw], each: Tensors, seed: Callable[[int], None]) -> Tensors:
         """Returns the random tensors of the iterations, stacked, as the eager engine draws them."""
-        if not self.draws:
+        if not draws:
             return []
-        drawn: list[Tensors] = [[] for _ in self.draws]
+        drawn: list[Tensors] = [[] for _ in draws]
         for place in range(each[0].shape[0]):
             seed(place)
-            for draw, found in zip(self.draws, drawn, strict=True):
+            for draw, found in zip(draws, drawn, strict=True):
                 found.append(draw())
         return [torch.stack(found) for found in drawn]
 

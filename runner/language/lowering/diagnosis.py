@@ -133,7 +133,10 @@ def memory_message(error: BaseException) -> str | None:
     if not isinstance(error, MemoryError) and not _ALLOCATION.search(str(error)):
         return None
     tried = _bytes_tried(error)
-    return "does not fit into memory" + ("" if tried is None else f": it needs {tried / 2**30:,.1f} GiB")
+    if tried is None:
+        return "does not fit into memory"
+    size = f"{tried / 2**30:,.1f} GiB" if tried >= 1 << 30 else f"{tried / 2**20:.1f} MiB"
+    return f"does not fit into memory: it needs {size}"
 
 
 def _bytes_tried(error: BaseException) -> int | None:

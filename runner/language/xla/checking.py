@@ -46,8 +46,8 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def untranslatable(computation: Computation, objective: int, parameters: Sequence[str]) -> LanguageError | None:
-    """Returns the fault of a computation that cannot be translated, at its operation; None if it can be.
+def untranslatable(computation: Computation, objective: int, parameters: Sequence[str]) -> LanguageError | int:
+    """Returns the fault of a computation that cannot be translated, at its operation, or the number of its operations.
 
     Args:
         objective: the output whose gradients are computed.
@@ -60,11 +60,11 @@ def untranslatable(computation: Computation, objective: int, parameters: Sequenc
     places = [place for place, name in enumerate(split.inputs) if name in parameters]
     result = split.tensors.index(objective)
     reason = _reason(lambda *given: split.function(None, *given), [*examples, *numbers], places, result)
-    if reason is None:
-        return None
+    if isinstance(reason, int):
+        return reason
     place, origin = START, computation.origin
     for node in () if reason == TOO_MANY else computation.nodes:
-        if node.op in ("call_function", "call_method") and _reason_of(node) is not None:
+        if node.op in ("call_function", "call_method") and isinstance(_reason_of(node), str):
             place, origin = node.meta.get("place", START), node.meta.get("origin", computation.origin)
             break
     return LanguageError(reason, None, place, origin)
@@ -78,12 +78,12 @@ def _example(node: fx.Node) -> Any:
     return example
 
 
-def _reason_of(node: fx.Node) -> str | None:
-    """Returns why one operation cannot be translated alone."""
+def _reason_of(node: fx.Node) -> str | int:
+    """Returns why one operation cannot be translated alone, or the number of operations that it is made of."""
     tensors = [other for other in node.all_input_nodes if isinstance(other.meta["example"], Tensor)]
     examples = [_example(other) for other in tensors]
     if not isinstance(node.meta["example"], Tensor):
-        return None
+        return 0
     places = [place for place, example in enumerate(examples) if example.is_floating_point() or example.is_complex()]
 
     def compute(*given: Tensor) -> tuple[Tensor]:
@@ -102,8 +102,8 @@ def _reason_of(node: fx.Node) -> str | None:
 
 def _reason(
     function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], places: Sequence[int], objective: int
-) -> str | None:
-    """Returns why a function and its gradients cannot be translated.
+) -> str | int:
+    """Returns why a function and its gradients cannot be translated, or the number of their operations.
 
     Args:
         places: the inputs that gradients are computed for.
@@ -130,6 +130,8 @@ def _reason(
         if len(graph.graph.nodes) > MOST_OPERATIONS:
             return TOO_MANY
         translate(graph)
+        operations: int = sum(node.op == "call_function" for node in graph.graph.nodes)
+        return operations
     except _TooMany:
         return TOO_MANY
     except Unsupported as error:
@@ -140,7 +142,7 @@ def _reason(
         if READ_BACK in str(error):
             return "it reads a number back from a tensor"
         # any other error of torch comes again in the first step, which says where and why
-    return None
+    return 0
 
 
 def reason_of(error: Unsupported) -> str:

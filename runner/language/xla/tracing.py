@@ -108,7 +108,7 @@ _WITH_FACTOR = _WITH_ALPHA | {
 def _taken_out(module: fx.GraphModule) -> tuple[Draw, ...]:
     """Makes each random operation one more input; returns what draws each."""
     graph = module.graph
-    drawing = [node for node in graph.nodes if _is_random(node)]
+    drawing = [node for node in graph.nodes if is_random(node.target)]
     if not drawing:
         return ()
     before = next((node for node in reversed(graph.nodes) if node.op == "placeholder"), None)
@@ -124,9 +124,14 @@ def _taken_out(module: fx.GraphModule) -> tuple[Draw, ...]:
     return tuple(draws)
 
 
-def _is_random(node: fx.Node) -> bool:
-    target = node.target
+def is_random(target: Any) -> bool:
+    """Returns whether the target of a node is an operation that draws random numbers."""
     return isinstance(target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in target.tags
+
+
+def is_drawn(target: torch._ops.OpOverload) -> bool:
+    """Returns whether the numbers of a random operation depend on no value of a tensor."""
+    return target in _OF_SHAPE or not any("Tensor" in str(argument.type) for argument in target._schema.arguments)
 
 
 def _draw(node: fx.Node) -> Draw:
@@ -137,9 +142,9 @@ def _draw(node: fx.Node) -> Draw:
     def given(value: Any) -> Any:
         if not isinstance(value, fx.Node):
             return value
-        if value.target in _SHAPES or target in _OF_SHAPE:
+        if value.target in _SHAPES or is_drawn(target):
             like = value.meta["val"]
-            return torch.empty(like.shape, dtype=like.dtype)
+            return torch.empty(like.shape, dtype=like.dtype, device=like.device)
         raise DependentDraw(node)
 
     arguments: Any = fx.node.map_aggregate(node.args, given)

@@ -57,6 +57,8 @@ def finish(request: Request, declared: Declarations, program: Program) -> Plan:
         from runner.plan.checks.engines.choice import choose_engine  # a named engine does not need it
 
         config, reason = choose_engine(config, instructions, program.optimizers, declared.tensors, health, scaling)
+        if config.engine == "xla":
+            _check_device(request.config)
     forget_examples(program.lowered)
     return Plan(
         config=config,
@@ -131,7 +133,22 @@ def _check_engine(config: Config, tensors: Mapping[str, TensorPlan], program: Pr
         from runner.plan.checks.engines.translatable import check_translatable
 
         trainable = [name for name, tensor in tensors.items() if tensor.requires_grad]
-        check_translatable(program.instructions, program.optimizers, trainable, health, config.device, refusals)
+        check_translatable(program.instructions, program.optimizers, trainable, health, refusals)
+        refusals.stop(EngineError)
+        _check_device(config)
+    refusals.stop(EngineError)
+
+
+def _check_device(config: Config) -> None:
+    """Check that JAX has the device of a config whose engine is `xla`, or `auto` that chose `xla`.
+
+    Raises:
+        EngineError: it does not.
+    """
+    from runner.plan.checks.engines.translatable import check_device
+
+    refusals = Faults(config.document)
+    check_device(config.device, refusals, config.engine)
     refusals.stop(EngineError)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.engine.state import State, Withheld
 from runner.errors import Problem, RunError
+from runner.plan.checks.engines.versions import JAX, engine_versions, other_versions
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
 from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
@@ -34,6 +35,9 @@ FIELDS = {
     "tensors": TEXT,
     "sha256": TEXT,
 }
+VERSIONS = dict.fromkeys(JAX, TEXT)
+"""Fields that a checkpoint of another engine than `xla`, or of an earlier version of steprun, lacks."""
+
 UNTAGGED = re.compile(r"\d{8,}\.json")
 _TENSORS = re.compile(r"(?:[A-Za-z0-9_-]+-)?\d{8,}\.safetensors")
 """The names of tensor files; no other file in the folder is removed."""
@@ -70,7 +74,8 @@ def _description(plan: Plan, row: int, name: str, digest: str, contents: Any) ->
     """The JSON of a checkpoint."""
     content = {
         "format": FORMAT,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
+        **engine_versions(plan.config.engine),
         "config": config_fields(plan.config.document),
         "row": row,
         "tensors": f"{name}.safetensors",
@@ -139,11 +144,7 @@ def read_state(plan: Plan, state: State, path: Path, grown: str) -> dict[str, An
 def _of_this_run(plan: Plan, path: Path, grown: str | None) -> dict[str, Any]:
     """The content of a checkpoint's JSON file, if it belongs to the run."""
     content = read_checkpoint(path)
-    if content["torch"] != torch.__version__:
-        message = (
-            f"the checkpoint {path.name} was written with torch {content['torch']}, and this is {torch.__version__}"
-        )
-        raise RunError(Problem(message, "later bits may differ: resume with that version"))
+    check_versions(f"the checkpoint {path.name} was written", content, plan)
     then, now = content["config"], config_fields(plan.config.document)
     if grown is not None and grown in then:
         then = then | {grown: now[grown]}
@@ -152,6 +153,20 @@ def _of_this_run(plan: Plan, path: Path, grown: str | None) -> dict[str, Any]:
         hint = "undo the change to resume, or run the changed config as a new run"
         raise RunError(Problem(f"the checkpoint {path.name} belongs to another config: {differing}", hint))
     return content
+
+
+def check_versions(what: str, then: Mapping[str, str], plan: Plan) -> None:
+    """Raise RunError if something was recorded with another version of what computes the numbers of a plan.
+
+    Args:
+        what: the beginning of the message: `the checkpoint 00000060.json was written`.
+        then: the recorded versions; one that is missing is not known.
+    """
+    now = {"torch": str(torch.__version__), **engine_versions(plan.config.engine)}
+    differing = other_versions(then, now)
+    if differing is not None:
+        message = f"{what} with {differing[0]}, and this is {differing[1]}"
+        raise RunError(Problem(message, f"later bits may differ: resume with {differing[0]}"))
 
 
 def _contents(plan: Plan, state: State, path: Path, content: Mapping[str, Any], limit: int) -> dict[str, Any]:
@@ -191,7 +206,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(Problem(message, "resume with the version that wrote it"))
     if content.pop("digest", None) != _digest(content):
         raise _damaged(f"the checkpoint {path.name} is damaged: its digest does not match", path)
-    fault = fault_in(content, FIELDS)
+    fault = fault_in(content, FIELDS) or fault_in(content, VERSIONS, required=False)
     if fault is not None:
         raise _damaged(f"the checkpoint {path.name} is damaged: {fault}", path)
     return content

@@ -19,7 +19,7 @@ from runner.plan.program.last_loop import LastLoop, last_loop
 from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER, LAST
 from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.fitted import load_fitted
-from runner.record.checkpoints.store import position_of, read_checkpoint
+from runner.record.checkpoints.store import check_versions, position_of, read_checkpoint
 from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import changed_data, config_of, recorded_folders, resume_stopped
@@ -93,6 +93,7 @@ def lengthen(
         raise UsageError(Problem(message, "write a larger count"))
     checkpoint = _kept_state(run, before)
     kept = read_checkpoint(checkpoint)
+    check_versions(f"the checkpoint {checkpoint.name} was written", kept, plan)
     if position_of(kept) > loop.end:
         raise _ended_early(run)
     rows = kept["row"]

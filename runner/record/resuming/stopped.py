@@ -15,7 +15,7 @@ from runner.plan import Plan, PlanLimits, compile
 from runner.plan.rows.columns import recorded
 from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.fitted import load_fitted
-from runner.record.checkpoints.store import latest_checkpoint
+from runner.record.checkpoints.store import check_versions, latest_checkpoint
 from runner.record.data_files import DATA_FILES, changed, data_files
 from runner.record.directory import locked
 from runner.record.reading import Run, check_is_run, open_run
@@ -70,6 +70,9 @@ def resume_stopped(
         _check_unchanged(plan, run)
         files = changed_data(plan, run, allow_changed_data)
         rows = Recorded(len(run), len(run.parts), files)
+        checkpoint = latest_checkpoint(directory, rows.rows)
+        if checkpoint is None and rows.rows:  # a checkpoint has versions of its own
+            check_versions(f"{directory} was recorded", run.manifest.get("versions", {}), plan)
         run_recorded(
             plan,
             directory,
@@ -77,7 +80,7 @@ def resume_stopped(
             see=None if prepare is None else prepare(plan),
             checkpoint_every=checkpoint_every,
             stop=stop,
-            resumption=Resumption(rows, latest_checkpoint(directory, rows.rows)),
+            resumption=Resumption(rows, checkpoint),
             compiling=compiling,
         )
     return open_run(directory)

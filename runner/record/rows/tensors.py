@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy
+import numpy.typing
 import pyarrow
 import torch
 from torch import Tensor
@@ -58,6 +59,13 @@ def stacked_of(table: pyarrow.Table, column: Column) -> tuple[Tensor, Tensor]:
 def present_of(table: pyarrow.Table, name: str) -> Tensor:
     """Which rows have a value of a column: bool `(rows,)`."""
     return _cat([_valid(chunk) for chunk in table.column(name).chunks], torch.bool)
+
+
+def integers_in(table: pyarrow.Table, name: str) -> numpy.typing.NDArray[numpy.int64]:
+    """An int64 column without nulls: `(rows,)`. `to_numpy` would import pandas."""
+    chunks = table.column(name).chunks
+    views = [numpy.frombuffer(each.buffers()[1], numpy.int64)[each.offset : each.offset + len(each)] for each in chunks]
+    return numpy.concatenate([numpy.zeros(0, numpy.int64), *views])
 
 
 def _valid(chunk: pyarrow.Array) -> Tensor:

@@ -261,17 +261,26 @@ def _pair(expected: object, found: object, error: float, ulps: float) -> Pair:
     if not isinstance(expected, Tensor) or not isinstance(found, Tensor) or max(expected.numel(), found.numel()) < 2:
         return pair
     sides = [_real(expected), _real(found)]
-    if sides[0].shape != sides[1].shape or not sides[0].numel() or not sides[1].numel():
-        cells = [quantised(picture(side))[0] if side.numel() else None for side in sides]
-        return Pair(pair.expected, pair.found, said, apart, (cells[0], cells[1], None))
-    own = [quantised(picture(side))[1:] for side in sides]
+    pictures = [picture(side) if side.numel() else None for side in sides]
+    own = [("", "") if each is None else quantised(each)[1:] for each in pictures]
+    (one, other), both = _together(pictures)
+    if sides[0].shape != sides[1].shape:
+        return replace(pair, cells=(one, other, None), ranges=(both, ("", "")), own=(own[0], own[1]))
     text = _farthest(expected, found)
-    both, low, high = quantised(torch.cat([picture(side) for side in sides]))
     difference, least, most = quantised(picture(sides[1].double() - sides[0].double()))
-    half = len(both) // 2
-    cells_of = (both[:half], both[half:], difference)
-    ranges = ((low, high), (least, most))
-    return Pair(*text, said, apart, cells_of, ranges, (own[0], own[1]), (pair.expected, pair.found))
+    ranges = (both, (least, most))
+    return Pair(*text, said, apart, (one, other, difference), ranges, (own[0], own[1]), (pair.expected, pair.found))
+
+
+def _together(pictures: Sequence[Tensor | None]) -> tuple[list[Cells | None], tuple[str, str]]:
+    """Two pictures as bytes, and the range of both together; None for a side without elements."""
+    flat = [torch.zeros(0) if each is None else each.reshape(-1) for each in pictures]
+    whole, low, high = quantised(torch.cat(flat)[None])
+    parts = numpy.split(whole[0], [flat[0].numel()])
+    cells = [
+        None if each is None else part.reshape(tuple(each.shape)) for part, each in zip(parts, pictures, strict=True)
+    ]
+    return cells, (low, high)
 
 
 def _farthest(expected: Tensor, found: Tensor) -> tuple[str, str]:

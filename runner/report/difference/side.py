@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from runner.compare.places import Written, place_of, step_place
@@ -68,10 +68,6 @@ def _place(texts: list[Source], lines: dict[str, Line], name: str, found: Writte
             return
         texts.append(source)
     lines[name] = texts.index(source), mark.line
-
-
-Lead = Callable[[str], str | None]
-"""Returns the address on the page to which a name leads; None without one."""
 
 
 def address(side: Side, line: Line | None, prefix: str) -> str | None:

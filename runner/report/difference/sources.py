@@ -17,6 +17,7 @@ from runner.compare.variants.error_table import ErrorTable
 from runner.config import Config
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan
+from runner.plan.checks.engines.versions import JAX
 from runner.plan.rows.columns import Column
 from runner.record import Run
 from runner.report.difference.model import Difference, Keys
@@ -68,7 +69,7 @@ def _side_of_run(label: str, run: Run, paths: Sequence[str]) -> Side:
         ("status", run.status),
         ("rows", f"{len(run):,}"),
         ("started", run.manifest.get("started") or "?"),
-        *((name, versions[name]) for name in ("steprun", "torch") if name in versions),
+        *((name, versions[name]) for name in ("steprun", "torch", *JAX) if name in versions),
     ]
     return side_of(label, run.config, run.columns, paths, facts)
 

@@ -6,16 +6,14 @@ import bisect
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy
 import numpy.typing
 
 from runner.record.reading import Run
 from runner.record.rows.part_reading import Part
-
-if TYPE_CHECKING:
-    import pyarrow
+from runner.record.rows.tensors import integers_in
 
 MOST_CHOSEN = 64
 """The most rows that a page shows one by one."""
@@ -66,16 +64,9 @@ def read_rows(run: Run, most: int = MOST_ROWS) -> Rows:
     """Read the numbers of all rows, or of the parts that have at most so many together."""
     ends = list(itertools.accumulate(part.rows for part in run.parts))
     parts = run.parts[: bisect.bisect_right(ends, most)]
-    found = [part.read(_numbers, ["row"]) for part in parts]
+    found = [part.read(partial(integers_in, name="row"), ["row"]) for part in parts]
     numbers = numpy.concatenate([numpy.zeros(0, numpy.int64), *found])
     return Rows(numbers, (0, *ends)[: len(parts)], tuple(parts))
-
-
-def _numbers(table: pyarrow.Table) -> Positions:
-    """The column `row`, without `to_numpy`, which imports pandas."""
-    chunks = table.column("row").chunks
-    views = [numpy.frombuffer(each.buffers()[1], numpy.int64)[each.offset : each.offset + len(each)] for each in chunks]
-    return numpy.concatenate([numpy.zeros(0, numpy.int64), *views])
 
 
 def steps_at(rows: Rows, positions: Iterable[int]) -> list[Step]:

@@ -83,7 +83,7 @@ def measure(rows: Rows, tensors: Sequence[Tensors], reading: Reading, chosen: Po
             _from_statistics(rows, of, made)
         elif wanted is None or len(wanted):
             count = len(rows) if wanted is None else len(wanted)
-            measurers[of.name] = _Measurer(made, of.column, wanted, shown, max(1, count // MOST_BANDS))
+            measurers[of.name] = _Measurer(made, of.column, wanted, shown, _stride(count))
             groups.setdefault(None if wanted is None else wanted.tobytes(), []).append(measurers[of.name])
     for part, start in zip(rows.parts, rows.starts, strict=True):
         for group in groups.values():
@@ -115,14 +115,14 @@ class _Measurer:
             return
         found, of = self.found, self.found.of
         real = values.abs() if values.dtype.is_complex else values
-        flat = real.reshape(len(values), -1)
-        flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.double()
+        flat = _floats(real.reshape(len(values), -1))
         norms = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
         counts = [0] * len(positions)
         for place in (~norms.isfinite()).nonzero().flatten().tolist():
             counts[place] = int((~flat[place].isfinite()).sum())
         if of.role == "weight":
-            found.ratios += _ratios(positions, flat, norms, self.last)
+            numbers = flat if real is values else _floats(torch.view_as_real(values).reshape(len(values), -1))
+            found.ratios += _ratios(positions, numbers, norms, self.last)
         banded = list(range(-len(found.positions) % self.stride, len(positions), self.stride))
         if banded:
             found.band_positions += [positions[place] for place in banded]
@@ -192,6 +192,11 @@ def _blocks(
         yield [place + start for place in places], read(table)
 
 
+def _stride(count: int) -> int:
+    """The stride at which at most `MOST_BANDS` of some rows are taken."""
+    return max(1, -(-count // MOST_BANDS))
+
+
 def _change(now: Tensor, before: Tensor) -> Tensor | None:
     if torch.equal(now, before) or bool(((now == before) | (now.isnan() & before.isnan())).all()):
         return None
@@ -202,12 +207,20 @@ def _bytes(column: Column) -> int:
     return (column.elements or 1) * max(4, column.dtype.itemsize)
 
 
+def _floats(values: Tensor) -> Tensor:
+    return values if values.dtype in (torch.float32, torch.float64) else values.double()
+
+
 def _ratios(places: Sequence[int], flat: Tensor, norms: Tensor, last: tuple[int, Tensor] | None) -> list[float]:
-    """‖w - before‖ / ‖before‖ of each value; NaN without the row before, and where that is zero."""
+    """‖w - before‖ / ‖before‖ of each value; NaN without the row before, and where that is zero.
+
+    Args:
+        flat: the values, `(k, n)`; of complex ones, the real and the imaginary parts.
+    """
     change = torch.full((len(places),), torch.nan, dtype=torch.float64)
     size = torch.ones(len(places), dtype=torch.float64)
     if last is not None and last[0] == places[0] - 1:
-        before = last[1].abs() if last[1].dtype.is_complex else last[1]
+        before = torch.view_as_real(last[1]) if last[1].dtype.is_complex else last[1]
         before = before.reshape(-1).to(flat.dtype)
         change[0] = torch.linalg.vector_norm(flat[0] - before, dtype=torch.float64)
         size[0] = torch.linalg.vector_norm(before, dtype=torch.float64)
@@ -255,7 +268,7 @@ def _from_statistics(rows: Rows, of: Tensors, found: Measured) -> None:
     found.norms = numpy.where(nonfinite > 0, numpy.inf, columns.get("norm", unknown)).tolist()
     if not {"min", "mean", "max", "std"} <= columns.keys():
         return
-    stride = max(1, len(positions) // MOST_BANDS)
+    stride = _stride(len(positions))
     low, mean, high, std = (columns[name] for name in ("min", "mean", "max", "std"))
     found.band_positions = positions[::stride].tolist()
     found.bands = numpy.stack([low, mean - std, mean, mean + std, high], 1)[::stride].tolist()

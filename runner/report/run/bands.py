@@ -25,7 +25,7 @@ def _broken(tensor: Measured) -> dict[str, list[int]]:
 
 
 def bands(subject: Subject) -> Section | None:
-    """Quantiles of the elements of each tensor in up to 200 rows."""
+    """Quantiles of the elements of each tensor in at most `MOST_BANDS` rows."""
     found = [
         {
             "name": tensor.of.name,

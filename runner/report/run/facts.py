@@ -49,9 +49,10 @@ def _facts(subject: Subject) -> Iterator[tuple[str, object]]:
         yield "of these, compiling", f"{compiling:,.3f}"
     for resumed in manifest.get("resumed") or ():
         yield "resumed", f"at row {resumed.get('row')}, {resumed.get('at')}"
-    yield from (manifest.get("versions") or {}).items()
+    versions = manifest.get("versions") or {}
+    yield from versions.items()
     for name, value in (manifest.get("environment") or {}).items():
-        if value is not None and name != "torch":
+        if value is not None and name not in versions:
             yield name.replace("_", " "), value
     git = manifest.get("git") or {}
     if git.get("commit"):

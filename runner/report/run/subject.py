@@ -13,7 +13,7 @@ from runner.record.directory import ROWS_FOLDER
 from runner.record.reading import Run
 from runner.record.rows.part_digests import DIGESTS_FILE
 from runner.report.reading.budget import is_large, plan_reading
-from runner.report.reading.columns import Shown, shown_columns
+from runner.report.reading.columns import shown_columns
 from runner.report.reading.curves import Curve, Recorded
 from runner.report.reading.rows import MOST_ROWS, Positions, Rows, Step, chosen_positions, read_rows, steps_at
 from runner.report.reading.tensors import Measured, measure
@@ -94,7 +94,7 @@ def _read(run: Run, plan: Plan | None, unplanned: str | None, problems: Sequence
     rows = read_rows(run, min(MOST_ROWS, MOST_VALUES // max(1, len(shown.curves))))
     recorded = Recorded(rows, shown.curves)
     curves = recorded.curves()
-    chosen = chosen_positions(rows, _special(run, rows, shown, curves), by_part=is_large(shown.tensors, rows))
+    chosen = chosen_positions(rows, _special(run, rows, curves), by_part=is_large(shown.tensors, rows))
     reading = plan_reading(shown.tensors, rows, chosen)
     tensors = measure(rows, shown.tensors, reading, chosen)
     return Subject(
@@ -127,7 +127,7 @@ def _digested(directory: Path) -> bool:
         return True
 
 
-def _special(run: Run, rows: Rows, shown: Shown, curves: Sequence[Curve]) -> list[int]:
+def _special(run: Run, rows: Rows, curves: Sequence[Curve]) -> list[int]:
     """The positions that the page has in any case, the most important first, each after the row before it."""
     failed = failed_row(run.manifest, rows)
     found: list[int | None] = [] if failed is None else [failed, failed - 2, failed - 4]  # and each one before

@@ -12,10 +12,10 @@ import numpy.typing
 
 from runner.errors import Problem, UsageError
 from runner.record.rows.arrow import columns_of
-from runner.record.rows.tensors import stacked_of
+from runner.record.rows.tensors import integers_in, stacked_of
 from runner.report.reading.curves import MOST_POINTS, decimated
 from runner.sweep.points.outcome import Outcome
-from runner.sweep.record.parts import outcomes_in, part_paths, read_part
+from runner.sweep.record.parts import Vanished, outcomes_in, part_paths, read_part, while_merging
 from runner.text import counted
 
 if TYPE_CHECKING:
@@ -68,21 +68,33 @@ class Found:
     problems: list[Problem] = field(default_factory=list)  # the part files that are damaged
 
 
-def read_curves(directory: Path, identities: dict[str, int], names: Sequence[str]) -> Found:
+def read_curves(directory: Path, identities: Sequence[str], names: Sequence[str]) -> Found:
     """Read the curves of some points.
 
     Args:
-        identities: the place of each point on the page, by identity.
+        identities: those of the points, in the order of the page. A sampler may propose equal points.
         names: the columns to read.
     """
+    return while_merging(lambda: _curves(directory, identities, names))
+
+
+def _curves(directory: Path, identities: Sequence[str], names: Sequence[str]) -> Found:
     found = Found()
     pieces: Pieces = {}
     left = MOST_ROWS
+    places: dict[str, int] = {}
+    for place, identity in enumerate(identities):
+        places.setdefault(identity, place)
     for path in reversed(_paths(directory, found.problems)):
         try:
-            left = _read(path, identities, names, found, pieces, left)
+            left = _read(path, places, names, found, pieces, left)
+        except Vanished:
+            raise
         except UsageError as error:
             found.problems += error.problems
+    for place, identity in enumerate(identities[:MOST_CURVES]):
+        if places[identity] in pieces:
+            pieces[place] = pieces[places[identity]]
     found.problems = _counted(found.problems)
     found.quantities = tuple(_quantity(name, pieces, len(identities)) for name in names)
     found.quantities = tuple(each for each in found.quantities if len(each.rows))
@@ -110,17 +122,18 @@ def _counted(problems: list[Problem]) -> list[Problem]:
     return [*problems[:MOST_PROBLEMS], Problem(f"{more} cannot be read", problems[MOST_PROBLEMS].hint)]
 
 
-def _read(path: Path, identities: dict[str, int], names: Sequence[str], found: Found, pieces: Pieces, left: int) -> int:
+def _read(path: Path, places: dict[str, int], names: Sequence[str], found: Found, pieces: Pieces, left: int) -> int:
     """Read what one part has of the points that no newer part has; returns how many rows may still be read.
 
     Raises:
+        Vanished: it has been merged.
         UsageError: it is damaged; nothing is kept of it.
     """
     wanted: dict[int, list[Piece]] = {}
     read: list[tuple[int, Outcome]] = []
     for outcome in outcomes_in(path):
         found.rungs[outcome.identity] = max(found.rungs.get(outcome.identity, 0), outcome.rung)
-        place = identities.get(outcome.identity, MOST_CURVES)
+        place = places.get(outcome.identity, MOST_CURVES)
         if place < MOST_CURVES and outcome.rung not in pieces.get(place, {}):
             read.append((place, outcome))
             wanted[outcome.index] = []
@@ -146,7 +159,7 @@ def _add(file: pyarrow.parquet.ParquetFile, names: Sequence[str], wanted: dict[i
     fields = ["point", "row", *(column.name for column in columns)]
     for batch in file.iter_batches(BATCH_ROWS, columns=fields, use_threads=False):
         table = pyarrow.Table.from_batches([batch])
-        points, rows = (_integers(table, name) for name in ("point", "row"))
+        points, rows = (integers_in(table, name) for name in ("point", "row"))
         kept = numpy.flatnonzero(numpy.isin(points, indexes))
         values = {}
         for column in columns:
@@ -165,13 +178,6 @@ def _of_each(points: Numbers, kept: Numbers) -> Iterator[Numbers]:
         return
     order = kept[numpy.argsort(points[kept], kind="stable")]
     yield from numpy.split(order, numpy.flatnonzero(numpy.diff(points[order])) + 1)
-
-
-def _integers(table: pyarrow.Table, name: str) -> Numbers:
-    """A column of integers, without `to_numpy`, which imports pandas."""
-    chunks = table.column(name).chunks
-    views = [numpy.frombuffer(each.buffers()[1], numpy.int64)[each.offset : each.offset + len(each)] for each in chunks]
-    return numpy.concatenate([numpy.zeros(0, numpy.int64), *views])
 
 
 def _quantity(name: str, pieces: Pieces, count: int) -> Quantity:

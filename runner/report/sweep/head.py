@@ -45,11 +45,20 @@ def head_of(subject: Subject) -> Markup:
     elif not subject.points.total:
         said.append(paragraph("The sweep has no points.", "note"))
     elif subject.objective is not None and subject.points.best is None:
-        said.append(alert("no point has a number as its objective"))
+        said.append(alert("no point has a number as its objective", _way_out(subject)))
     said += [paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note") for sentence in subject.points.left_out]
     if subject.failures:
         said.append(_failures(subject))
     return joined(said)
+
+
+def _way_out(subject: Subject) -> str:
+    """What to do if no point has an objective."""
+    if subject.failures:
+        return "the failures below say why"
+    if subject.sweep.status == "running":
+        return "write the page again when points have ended"
+    return "sort the points below by another column"
 
 
 def _facts(subject: Subject) -> Iterator[tuple[str, object]]:

@@ -72,8 +72,7 @@ def read_subject(directory: Path) -> Subject:
     for number, failure in zip(numbers, said, strict=True):
         if failure:
             failures.setdefault(str(failure), []).append(number)
-    identities = {identity: place for place, identity in enumerate(points.values("identity"))}
-    curves = read_curves(sweep.path, identities, _quantities(points, objective))
+    curves = read_curves(sweep.path, points.values("identity"), _quantities(points, objective))
     return Subject(
         sweep=sweep,
         points=points,

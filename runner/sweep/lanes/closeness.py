@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow
@@ -128,7 +128,8 @@ def judge(
             pairs[0].column.name,
         )
     pairs.sort(key=lambda pair: pair.row)
-    beyond = next((pair for pair in pairs if not pair.is_within(_uncertainty(pair, found))), None)
+    numbers = list(found)
+    beyond = next((pair for pair in pairs if not pair.is_within(_uncertainty(pair, found, numbers))), None)
     if beyond is not None:
         return Judgement(f"point {task.index}: {beyond.text()}: more than rounding explains", beyond.column.name)
     doubtful = next((pair for pair in pairs if pair.is_doubtful), None)
@@ -159,9 +160,12 @@ def _pairs(lane: pyarrow.Table, alone: pyarrow.Table) -> Iterator[_Pair]:
                 yield _Pair(column, number, iteration, found, expected, largest)
 
 
-def _uncertainty(pair: _Pair, found: Uncertainties) -> Uncertainty:
-    """The uncertainty of a number; that of a statistic is at most that of all elements together."""
-    numbers = list(found)
+def _uncertainty(pair: _Pair, found: Uncertainties, numbers: Sequence[int]) -> Uncertainty:
+    """The uncertainty of a number; that of a statistic is at most that of all elements together.
+
+    Args:
+        numbers: those of the rows of `found`, in order.
+    """
     row = found[numbers[min(bisect_left(numbers, pair.row), len(numbers) - 1)]]  # it grows from row to row
     if pair.column.of is None:
         return row.get(pair.column.name, UNKNOWN)

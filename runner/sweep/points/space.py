@@ -19,7 +19,7 @@ from runner.plan.scalars import integer, scalar_constants
 from runner.sweep.points.axis import COLUMNS, MEAN_COLUMNS, Axis, Values
 from runner.sweep.points.overlaps import full_path, overlaps
 from runner.sweep.points.point_files import read_points
-from runner.sweep.points.values import MOST_VALUES, AxisFault, check_distribution, drawn, values_of
+from runner.sweep.points.values import MOST_VALUES, AxisFault, check_distribution, drawn, resolved, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,8 @@ class _Reader:
                 return None
         if samples is None:
             return None
-        return Axis(tuple(draw), Draws(draw, self.seed, self.scalars, samples), (*path, "draw"))
+        listed = {name: resolved(written, self.scalars) for name, written in draw.items()}
+        return Axis(tuple(draw), Draws(listed, self.seed, self.scalars, samples), (*path, "draw"))
 
     def listed(self, points: Any, path: Path) -> Axis | None:
         if isinstance(points, str):

@@ -98,18 +98,23 @@ def _range(text: str, arguments: list[Scalar]) -> list[Any]:
         raise AxisFault(f"`{text}` needs one to three integers", "write `range(5)`, or `range(2, 10, 2)`")
     if len(arguments) == 3 and arguments[2] == 0:
         raise AxisFault(f"`{text}` has a step of zero", "write a step such as 1")
-    found = range(*[int(each) for each in arguments])
-    _check_count(text, len(found))
-    return list(found)
+    given = [int(each) for each in arguments]
+    start, stop, step = (0, *given, 1) if len(given) == 1 else (*given, 1)[:3]
+    _check_count(text, max(0, -((start - stop) // step)))  # `len` takes counts below 2^63 only
+    return list(range(start, stop, step))
 
 
 def _linspace(text: str, arguments: list[Scalar]) -> list[Any]:
     start, end, count = _ends(text, arguments)
-    if not math.isfinite(end - start):
-        raise AxisFault(f"`{text}` spans more than a float64 can hold", "write numbers that are closer together")
+    _check_span(text, end - start)
     if count == 1:
         return [start]
     return [*(start + (end - start) * (place / (count - 1)) for place in range(count - 1)), end]
+
+
+def _check_span(text: str, span: float, hint: str = "write numbers that are closer together") -> None:
+    if not math.isfinite(span):
+        raise AxisFault(f"`{text}` spans more than a float64 can hold", hint)
 
 
 _LEAST_MEANT = 0.1
@@ -119,8 +124,8 @@ _LEAST_MEANT = 0.1
 def _logspace(text: str, arguments: list[Scalar]) -> list[Any]:
     exponents = _linspace(text, arguments)
     least, largest = min(exponents), max(exponents)
-    if 0 < least < _LEAST_MEANT and largest < 1:
-        start, end, count = _ends(text, arguments)
+    start, end, count = _ends(text, arguments)
+    if 0 < least < _LEAST_MEANT and largest < 1 and end > 0:
         raise AxisFault(
             f"`{text}` takes exponents of 10, so its values go from {10.0**least:.6g} to {10.0**largest:.6g}",
             f"write `logspace({math.log10(start):.6g}, {math.log10(end):.6g}, {count})`, or a list",
@@ -175,6 +180,25 @@ def drawn(written: Any, seed: int, axis: str, number: int, scalars: Mapping[str,
     return written
 
 
+class _Listed(list[Any]):
+    """The values of a choice, as `values_of` returns them."""
+
+
+def resolved(written: Any, scalars: Mapping[str, Scalar]) -> Any:
+    """A random axis with the values of its choices, so that `drawn` need not list them for each draw.
+
+    Args:
+        written: as for `drawn`; `check_distribution` finds no fault of it.
+    """
+    if isinstance(written, dict):
+        if list(written) == ["choice"]:
+            return {"choice": _Listed(resolved(value, scalars) for value in values_of(written["choice"], scalars))}
+        return {key: resolved(value, scalars) for key, value in written.items()}
+    if isinstance(written, list):
+        return [resolved(value, scalars) for value in written]
+    return written
+
+
 def check_distribution(written: Any, scalars: Mapping[str, Scalar]) -> None:
     """Check the arguments of a random axis, so that no draw of it fails.
 
@@ -204,6 +228,7 @@ def _uniform(arguments: Any, bits: int, scalars: Mapping[str, Scalar]) -> float:
     low, high = _two("uniform", arguments, scalars)
     if not low <= high:
         raise AxisFault(f"`uniform` begins at {low} and ends at {high}", "write the smaller number first")
+    _check_span("uniform", high - low)
     return low + (high - low) * ((bits >> 11) / (1 << 53))
 
 
@@ -216,10 +241,15 @@ def _log_uniform(arguments: Any, bits: int, scalars: Mapping[str, Scalar]) -> fl
     return min(max(found, low), high)
 
 
+_FARTHEST = 9
+"""More standard deviations than any draw has from its mean: 2^-53 of a normal distribution lies beyond 8.3."""
+
+
 def _normal(arguments: Any, bits: int, scalars: Mapping[str, Scalar]) -> float:
     mean, deviation = _two("normal", arguments, scalars)
     if not deviation > 0:
         raise AxisFault(f"`normal` has a standard deviation of {deviation}", "write a positive number")
+    _check_span("normal", abs(mean) + _FARTHEST * deviation, "write smaller numbers")
     return NormalDist(mean, deviation).inv_cdf(((bits >> 12) + 0.5) / (1 << 52))
 
 
@@ -236,7 +266,7 @@ def _randint(arguments: Any, bits: int, scalars: Mapping[str, Scalar]) -> int:
 def _choice(arguments: Any, bits: int, scalars: Mapping[str, Scalar]) -> Any:
     if not isinstance(arguments, list | str):
         raise AxisFault(f"`choice` needs a list, and has {describe(arguments)}", "write `{choice: [a, b]}`")
-    values = values_of(arguments, scalars)
+    values = arguments if isinstance(arguments, _Listed) else values_of(arguments, scalars)
     return values[(bits * len(values)) >> _BITS]
 
 

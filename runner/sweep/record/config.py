@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def check_unchanged(directory: Path, manifest: Mapping[str, Any], config: Config
     """
     known = manifest.get("config"), manifest.get("widening")  # the latter after a kill while it was widened
     if known[0] is not None and digest(written_text(config)) not in known:
-        hint = f"restore it, or run `steprun sweep {directory / SWEEP_FILE}`"
+        hint = f"restore it, or run `steprun sweep {shlex.quote(str(directory / SWEEP_FILE))}`"
         message = f"{directory / SWEEP_FILE} has been edited since the sweep began: sweep.json has another digest of it"
         raise UsageError(Problem(message, hint))
 

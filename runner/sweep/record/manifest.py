@@ -67,11 +67,6 @@ def opening(
     Args:
         config: the text of its config.
     """
-    import torch
-
-    import runner
-    from runner.plan.checks.engines.choice import extras
-
     return {
         "status": "running",
         "command": list(sys.argv if command is None else command),
@@ -83,18 +78,28 @@ def opening(
         "lanes": lanes,
         "points": points,
         "threads": environment["threads"],
-        "versions": {
-            "steprun": runner.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-            **extras(),
-        },
+        "versions": versions(),
         "environment": dict(environment),
         "process": this_process(),
         "started": now(),
         "ended": None,
         "data_folders": [str(folder) for folder in folders],
         "warnings": [],
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of this process that the numbers of points may depend on; those of JAX if it is installed."""
+    import torch
+
+    import runner
+    from runner.plan.checks.engines.versions import jax_versions
+
+    return {
+        "steprun": runner.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        **jax_versions(),
     }
 
 

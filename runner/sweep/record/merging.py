@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pyarrow.compute
+import numpy
+import pyarrow
 
 from runner.record.directory import write_atomically
 from runner.record.rows.arrow import columns_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import stored_column
+from runner.record.rows.tensors import integers_in
 from runner.sweep.points.outcome import Outcome, to_json
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
 from runner.sweep.record.parts import outcomes_in, outcomes_on_disk, part_paths, read_part
@@ -59,10 +61,14 @@ def _groups(directory: Path, folder: str) -> Iterator[list[Path]]:
         group: list[Path] = []
         size = 0
         for path in paths:
-            size += path.stat().st_size
-            if size > LARGEST_MERGED:
-                break
-            group.append(path)
+            own = path.stat().st_size
+            if size + own > LARGEST_MERGED:
+                if len(group) > 1:
+                    break
+                group, size = [], 0  # a part that is large already is left alone
+            if own <= LARGEST_MERGED:
+                group.append(path)
+                size += own
         if len(group) > 1:
             yield group
 
@@ -74,10 +80,10 @@ def _merge(paths: list[Path], number: int, firsts: Mapping[tuple[str, int], int]
         firsts: the number of the first row of each point and rung. The rows of the rung before end there.
     """
     tables, outcomes = list[pyarrow.Table](), list[Outcome]()
-    known: set[tuple[str, int]] = set()
+    known: set[tuple[int, int]] = set()
     for path in reversed(paths):
-        new = [outcome for outcome in outcomes_in(path) if (outcome.identity, outcome.rung) not in known]
-        known |= {(outcome.identity, outcome.rung) for outcome in new}
+        new = [outcome for outcome in outcomes_in(path) if (outcome.index, outcome.rung) not in known]
+        known |= {(outcome.index, outcome.rung) for outcome in new}
         outcomes[:0] = new
         tables.insert(0, _rows_of(_table_of(path), new, _ends(new, firsts)))
     _write(paths[0].parent, number, tables, outcomes)
@@ -98,9 +104,10 @@ def remove_superseded(directory: Path, again: Mapping[str, int], take_number: Ca
     stays = {key: first for key, first in firsts.items() if not _is_again(key, again)}
     for folder in (ROWS_FOLDER, WEIGHTS_FOLDER):
         for path in list(part_paths(directory, folder)):
-            keys = {(outcome.identity, outcome.rung): outcome for outcome in outcomes_in(path)}
-            kept = [outcome for key, outcome in keys.items() if not _is_again(key, again)]
-            if len(kept) == len(keys):
+            outcomes = outcomes_in(path)
+            keys = [(outcome.identity, outcome.rung) for outcome in outcomes]
+            kept = [outcome for key, outcome in zip(keys, outcomes, strict=True) if not _is_again(key, again)]
+            if len(kept) == len(outcomes):
                 continue
             if kept:
                 table = _table_of(path)
@@ -154,8 +161,13 @@ def _rows_of(table: pyarrow.Table, outcomes: Sequence[Outcome], ends: Mapping[in
     Args:
         ends: the number of the row from which a point has none, by index.
     """
-    point, row = pyarrow.compute.field("point"), pyarrow.compute.field("row")
-    wanted = point.isin([outcome.index for outcome in outcomes])
-    for index, end in ends.items():
-        wanted &= (point != index) | (row < end)
-    return table.filter(wanted).replace_schema_metadata(None)
+    points, rows = (integers_in(table, name) for name in ("point", "row"))
+    wanted = numpy.isin(points, numpy.array([outcome.index for outcome in outcomes], dtype=numpy.int64))
+    if ends:
+        indexes, limits = (numpy.array(each, dtype=numpy.int64) for each in zip(*sorted(ends.items()), strict=True))
+        places = numpy.minimum(numpy.searchsorted(indexes, points), len(indexes) - 1)
+        wanted &= (indexes[places] != points) | (rows < limits[places])
+    mask = pyarrow.Array.from_buffers(
+        pyarrow.bool_(), len(wanted), [None, pyarrow.py_buffer(numpy.packbits(wanted, bitorder="little"))]
+    )
+    return table.filter(mask).replace_schema_metadata(None)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy
 import pyarrow
-from torch import Tensor
 
 from runner.record.directory import write_atomically
 from runner.record.rows.arrow import integers_of
@@ -25,7 +23,7 @@ from runner.record.rows.parquet import encode
 from runner.record.rows.storage import StoredColumn, column_json
 from runner.sweep.points.outcome import Outcome, to_json
 from runner.sweep.record.seals import sealed
-from runner.sweep.record.states import save_states
+from runner.sweep.record.states import State, StateFiles, States
 
 ROWS_FOLDER = "rows"
 WEIGHTS_FOLDER = "weights"
@@ -53,7 +51,7 @@ class Ended:
     columns: Sequence[StoredColumn] = ()
     table: pyarrow.Table | None = None  # its rows
     weights: Weights | None = None
-    state: tuple[Any, Mapping[str, Tensor]] | None = None  # if it can go on
+    state: State | None = None  # if it can go on
 
 
 class PartFiles:
@@ -65,7 +63,7 @@ class PartFiles:
         self._written = 0
         self._rows: dict[str, _Part] = {}
         self._weights: dict[str, _Part] = {}
-        self._states: dict[str, tuple[Any, Mapping[str, Tensor]]] = {}
+        self._states = StateFiles(self._part_name)
         self._bytes = 0
         self._since = time.monotonic()
 
@@ -80,9 +78,7 @@ class PartFiles:
         part = self._rows.setdefault(schema, _Part(ended.columns))
         outcome = replace(ended.outcome, schema=schema if ended.columns else "")
         if ended.state is not None:
-            self._states[outcome.identity] = ended.state
-            self._bytes += sum(tensor.nbytes for tensor in ended.state[1].values())
-            outcome = replace(outcome, state=self._part_name)
+            outcome = self._with_state(outcome, ended.state)
         part.outcomes.append(outcome)
         if ended.table is not None:
             part.tables.append(_with_point(ended.table, outcome.index))
@@ -100,7 +96,7 @@ class PartFiles:
         columns: Sequence[StoredColumn],
         rows: pyarrow.Table,
         weights: Weights,
-        states: Mapping[str, tuple[Any, Mapping[str, Tensor]]] = MappingProxyType({}),
+        states: States = MappingProxyType({}),
     ) -> None:
         """Add points that have ended, at least one, of one schema.
 
@@ -109,10 +105,9 @@ class PartFiles:
             weights: as rows, one row for each point.
             states: those of points that can go on, by identity.
         """
-        self._states |= states
-        self._bytes += sum(tensor.nbytes for _, each in states.values() for tensor in each.values())
         outcomes = [
-            replace(outcome, state=self._part_name) if outcome.identity in states else outcome for outcome in outcomes
+            self._with_state(outcome, states[outcome.identity]) if outcome.identity in states else outcome
+            for outcome in outcomes
         ]
         schema = schema_name(columns)
         part = self._rows.setdefault(schema, _Part(columns))
@@ -130,8 +125,7 @@ class PartFiles:
             OSError: a file cannot be written; the points of files that were written are complete.
         """
         name = f"{self._part_name}.parquet"
-        if self._states:
-            save_states(self._directory, self._part_name, self._states)
+        self._states.save(self._directory)
         for schema, part in self._weights.items():
             self._write(WEIGHTS_FOLDER, schema, name, part)
         found = []
@@ -139,9 +133,10 @@ class PartFiles:
             if part.columns:
                 self._write(ROWS_FOLDER, schema, name, part)
             found += part.outcomes
-        for collected in (self._rows, self._weights, self._states):
+        for collected in (self._rows, self._weights):
             collected.clear()
         self._written += 1
+        self._states = StateFiles(self._part_name)
         self._bytes = 0
         self._since = time.monotonic()
         return found
@@ -149,6 +144,11 @@ class PartFiles:
     @property
     def _part_name(self) -> str:
         return f"{self._name}-{self._written}"
+
+    def _with_state(self, outcome: Outcome, state: State) -> Outcome:
+        """Add the state of a point, and note in its outcome where it is."""
+        self._bytes += sum(tensor.nbytes for tensor in state[1].values())
+        return replace(outcome, state=self._states.add(outcome.identity, state))
 
     def _write(self, folder: str, schema: str, name: str, part: _Part) -> None:
         table = pyarrow.concat_tables(part.tables)

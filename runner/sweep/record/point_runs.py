@@ -18,6 +18,7 @@ from runner.config.files.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.config.keys import AUTO
 from runner.errors import ConfigError, RunError
 from runner.plan import Plan, compile
+from runner.plan.checks.engines.versions import JAX
 from runner.plan.tensors.run_files import WEIGHTS_FILE
 from runner.record.checkpoints.config_fields import config_digest, config_fields
 from runner.record.checkpoints.fitted import save_fitted
@@ -76,7 +77,7 @@ def point_directory(
     text = config.document.to_yaml(absolute_files=True).encode()
     write_atomically(directory / CONFIG_FILE, text)
     digests = {CONFIG_FILE: digest_of(text)}
-    manifest = _manifest(path, sweep, outcome) | {
+    manifest = _manifest(path, sweep, outcome, config.engine) | {
         "seed": config.seed,
         "engine": config.engine,
         "engine_reason": None if plan is None else plan.engine_reason,
@@ -112,10 +113,16 @@ def _of_data(directory: Path, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
-    shared = ("command", "name", "versions", "environment", "process", "started", "data_folders")
+def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome, engine: str) -> dict[str, Any]:
+    shared = ("command", "name", "process", "started", "data_folders")
+    versions = dict(sweep["versions"])
+    of_engine = {name: versions.pop(name) for name in JAX if name in versions}
+    if engine != "xla":
+        of_engine = {}
     failure = {"error": "RunError", "problems": [{"message": outcome.failure}]} if outcome.failure else None
     return {key: sweep[key] for key in shared} | {
+        "versions": versions | of_engine,
+        "environment": sweep["environment"] | of_engine,
         "status": "failed" if outcome.status == "failed" else "finished",
         "ended": sweep["ended"],
         "git": None,

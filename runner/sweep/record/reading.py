@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +101,7 @@ class Sweep:
         """One row for each point: values, status, objective, last, smallest and largest of each scalar, failure."""
         table = read_table(self.path)
         if table is None:
-            hint = f"`steprun resume {self.path}` writes it"
+            hint = f"`steprun resume {shlex.quote(str(self.path))}` writes it"
             raise UsageError(Problem(f"{self.path} has no {POINTS_FILE}", hint))
         return table.replace_schema_metadata(None)
 
@@ -198,7 +198,7 @@ class Sweep:
             identity = self._identity(point)
             found = while_merging(lambda: _parts_of(self.path, ROWS_FOLDER, point, identity, self._spans))
             if not found:
-                hint = f"`steprun resume {self.path}` runs it"
+                hint = f"`steprun resume {shlex.quote(str(self.path))}` runs it"
                 raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
             self._found[point] = found
         return self._found[point]
@@ -228,17 +228,23 @@ def _parts_of(
 ) -> list[tuple[Outcome, Path]]:
     """The outcomes of a point, each with the newest part that has it, in the order of the rungs.
 
-    Only parts whose statistics allow the point are searched, so that the time does not grow with the other points.
+    Parts whose statistics allow the point are searched first, so that the time does not grow with the other points. The
+    others may have an equal point, which ran in its place: a sampler proposes some points twice.
 
     Args:
         spans: those of parts that were opened before; others are added.
     """
-    found: dict[int, tuple[Outcome, Path]] = {}
-    for path in part_paths(directory, folder):
+    paths = list(part_paths(directory, folder))
+    for path in paths:
         if path not in spans:
             spans[path] = _span(path)
-        if not spans[path][0] <= point <= spans[path][1]:
-            continue
+    likely = [path for path in paths if spans[path][0] <= point <= spans[path][1]]
+    return _outcomes_in(likely, identity) or _outcomes_in(paths, identity)
+
+
+def _outcomes_in(paths: Sequence[Path], identity: str) -> list[tuple[Outcome, Path]]:
+    found: dict[int, tuple[Outcome, Path]] = {}
+    for path in paths:
         for outcome in read_part(path, lambda file: outcomes_of(written_in(file), identity), rows=False):
             found[outcome.rung] = outcome, path
     return [found[rung] for rung in sorted(found)]

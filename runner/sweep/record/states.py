@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,58 @@ from runner.record.directory import write_atomically
 
 STATES_FOLDER = "states"
 
-States = Mapping[str, tuple[Any, Mapping[str, Tensor]]]
-"""Identity of a point → its state as JSON, and its tensors."""
+MOST_TEXT = 2 << 20
+"""The most bytes that the JSON and the header of one file take, if it has several states."""
+
+MOST_BYTES = 32 << 20
+"""The most bytes of the tensors of one file, if it has several states."""
+
+MOST_KEPT = 128 << 20
+"""The most bytes that files which were read take in memory, so that further points of them need not read them again."""
+
+State = tuple[Any, Mapping[str, Tensor]]
+"""The state of a point as JSON, and its tensors."""
+
+States = Mapping[str, State]
+"""Identity of a point → its state."""
 
 _KEYS = {"sha256", "states", "digest"}
+_ENTRY_BYTES = 100  # of a tensor in a header, besides its name
+_TENSOR_BYTES = 1 << 10  # of a tensor in memory, besides its elements
+_PARSED = 10  # bytes in memory of one byte of JSON
 
 
-def save_states(directory: Path, name: str, states: States) -> str:
-    """Write the states of some points, and return the name of the files.
+class StateFiles:
+    """Collects the states of one part, in as many files as are small enough to be read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._files: dict[str, dict[str, State]] = {}
+        self._text = self._bytes = 0  # of the last file
+
+    def add(self, identity: str, state: State) -> str:
+        """Add the state of a point, and return the name of its files."""
+        contents, tensors = state
+        text = len(json.dumps(contents)) + sum(len(f"{identity}/{name}") + _ENTRY_BYTES for name in tensors)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        if not self._files or self._text + text > MOST_TEXT or self._bytes + size > MOST_BYTES:
+            count = len(self._files)
+            self._files[f"{self._name}-{count}" if count else self._name] = {}
+            self._text = self._bytes = 0
+        self._text += text
+        self._bytes += size
+        name = next(reversed(self._files))
+        self._files[name][identity] = state
+        return name
+
+    def save(self, directory: Path) -> None:
+        """Write the files."""
+        for name, states in self._files.items():
+            save_states(directory, name, states)
+
+
+def save_states(directory: Path, name: str, states: States) -> None:
+    """Write the states of some points to the files of this name.
 
     The tensors come first: a JSON file is there only with them. It has the digests of both.
     """
@@ -37,7 +82,6 @@ def save_states(directory: Path, name: str, states: States) -> str:
     described = {"sha256": content.digest, "states": {key: contents for key, (contents, _) in states.items()}}
     described["digest"] = _digest(described)
     write_atomically(folder / f"{name}.json", json.dumps(described).encode(), through=directory)
-    return name
 
 
 def load_state(directory: Path, name: str, identity: str) -> tuple[Any, Mapping[str, Tensor]]:
@@ -50,21 +94,16 @@ def load_state(directory: Path, name: str, identity: str) -> tuple[Any, Mapping[
 
 
 def load_states(directory: Path, name: str, identities: Sequence[str]) -> States:
-    """The states of some points of one file.
+    """The states of some points of one file; their tensors are the caller's own.
 
     Raises:
         RunError: the files are missing or damaged.
     """
-    contents, tensors = _read(directory, name)
-    missing = next((identity for identity in identities if identity not in contents), None)
+    file = _FILES.open(directory, name)
+    missing = next((identity for identity in identities if identity not in file.contents), None)
     if missing is not None:
         raise _damaged(directory, f"{name}.json", f"it has no state of point {missing}")
-    found: dict[str, dict[str, Tensor]] = {identity: {} for identity in identities}
-    for key, tensor in tensors.items():
-        identity, _, place = key.partition("/")
-        if identity in found:
-            found[identity][place] = tensor
-    return {identity: (contents[identity], found[identity]) for identity in identities}
+    return {identity: (file.contents[identity], file.copies(identity)) for identity in identities}
 
 
 def has_states(directory: Path, name: str) -> bool:
@@ -74,18 +113,65 @@ def has_states(directory: Path, name: str) -> bool:
         RunError: one is damaged.
     """
     folder = directory / STATES_FOLDER
-    if not all((folder / f"{name}.{kind}").exists() for kind in ("json", "safetensors")):
+    if not all((folder / f"{name}.{kind}").exists() for kind in _KINDS):
         return False
     _read(directory, name)
     return True
 
 
-def _read(directory: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The content of both files of a name."""
+
+    stamp: object  # other if a file is replaced
+    contents: Mapping[str, Any]  # by identity
+    tensors: Mapping[str, Mapping[str, Tensor]]  # by identity, and place in the state
+    size: int  # bytes in memory, about
+
+    def copies(self, identity: str) -> dict[str, Tensor]:
+        """The tensors of a point, which can be written."""
+        return {place: tensor.clone() for place, tensor in self.tensors.get(identity, {}).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files that this process read last, as many as `MOST_KEPT` allows."""
+
+    kept: dict[tuple[Path, str], _File] = field(default_factory=dict)  # the one that was used last comes last
+
+    def open(self, directory: Path, name: str) -> _File:
+        """The content of the files of a name as they are on disk."""
+        key = directory, name
+        file = self.kept.pop(key, None)
+        if file is None or file.stamp != _stamp(directory, name):
+            file = _read(directory, name)
+        self.kept[key] = file
+        while self.kept and sum(each.size for each in self.kept.values()) > MOST_KEPT:
+            del self.kept[next(iter(self.kept))]
+        return file
+
+
+_FILES = _Files()
+_KINDS = "json", "safetensors"
+
+
+def _stamp(directory: Path, name: str) -> object:
+    """Equal for files that nobody has replaced or written; None without them."""
+    try:
+        found = [(directory / STATES_FOLDER / f"{name}.{kind}").lstat() for kind in _KINDS]
+    except OSError:
+        return None
+    return [(each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+
+
+def _read(directory: Path, name: str) -> _File:
     """The content of the two files, after their digests were compared, if they have any."""
+    stamp = _stamp(directory, name)
     file_name = f"{name}.json"
     try:
         with Folder(directory) as sweep, sweep.folder(STATES_FOLDER) as folder:
-            written = parse_json(folder.read(file_name, LARGEST_JSON))
+            text = folder.read(file_name, LARGEST_JSON)
+            written = parse_json(text)
             contents = _checked(written)
             file_name = f"{name}.safetensors"
             with folder.open(file_name) as file:
@@ -96,7 +182,12 @@ def _read(directory: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, T
         raise _damaged(directory, file_name, str(getattr(error, "strerror", None) or error)) from error
     if contents is not written and found != written["sha256"]:
         raise _damaged(directory, file_name, "its digest does not match")
-    return contents, tensors
+    by_point: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        identity, _, place = key.partition("/")
+        by_point.setdefault(identity, {})[place] = tensor
+    size = _PARSED * len(text) + sum(tensor.nbytes + _TENSOR_BYTES for tensor in tensors.values())
+    return _File(stamp, contents, by_point, size)
 
 
 def _checked(written: Any) -> Mapping[str, Any]:

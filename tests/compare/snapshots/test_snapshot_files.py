@@ -208,6 +208,7 @@ EDITS = {
     "of: ../elsewhere": ('of: "model.yaml"', 'of: "../elsewhere/model.yaml"'),
     "threads: two": ("  threads: ", "  threads: two\n  # "),
     "engine: 2": ('  engine: "eager"', "  engine: 2"),
+    "jax: 0.10": ('  engine: "eager"', '  engine: "xla"\n  jax: 0.10'),
     "device: [cpu]": ('  device: "cpu"', "  device: [cpu]"),
     "x2.gr": ("    x2.grad: 30.0\n...", "    x2.gr"),
     "x3: 1.0": ("...", "...\nx3: 1.0"),

@@ -73,7 +73,7 @@ def test_without_a_compiler_the_error_says_what_to_do(tmp_path: Path) -> None:
 
 OLD_COMPILER = """\
 #!/bin/sh
-case " $* " in *" -c "*|*.cpp*) echo "$*" >> "$(dirname "$0")/calls.txt";; esac
+case " $* " in *" -c "*|*.cpp*|*header*|*.gch*) echo "$*" >> "$(dirname "$0")/calls.txt";; esac
 for argument in "$@"; do
   case $argument in -mavx*) echo "unrecognized command-line option $argument" >&2; exit 1;; esac
 done
@@ -97,6 +97,8 @@ def test_a_compiler_that_does_not_know_the_processor_is_probed_after_it_fails(tm
     calls = (tmp_path / "calls.txt").read_text(encoding="utf-8").splitlines()
     assert ".main.cpp" in calls[0]  # the step, and no probe before it
     assert len(calls) > 1
+    headers = ("c++-header", "header.hpp", ".gch")  # precompiled, each is 147 MB and takes seconds
+    assert [call for call in calls if any(each in call for each in headers)] == []
 
 
 SELECTED = """\

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 import torch
+from torch import Tensor
 
 import runner
 from runner.engine import eager, initial_state
@@ -17,6 +19,7 @@ from runner.record.resuming import resume
 from runner.record.rows.digest import digest_of
 from runner.record.running import run_recorded
 from tests.engine.compiled.plain import without_compiler
+from tests.engine.interrupting import interrupted_while_compiling
 from tests.engine.running import compiled, numbers, same
 from tests.record.stopping import stopped_after
 
@@ -195,6 +198,47 @@ steps: 6
         next(rows)
 
 
+def test_out_of_memory_makes_regions_shorter_and_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = compiled(MODEL + PROGRAMS["for_each"])
+    expected = [numbers(row) for row in runner.execute(plan)]
+    calls: list[int] = []
+    make = machine_code.compiled_region
+
+    def compiled_region(*given: Any, **named: Any) -> Any:
+        region = make(*given, **named)
+
+        def call(carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> Any:
+            found = region(carry, each, fixed)
+            calls.append(each[0].shape[0])
+            if calls[-1] == 3:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes.")
+            return found
+
+        return call
+
+    monkeypatch.setattr(machine_code, "compiled_region", compiled_region)
+    found = [numbers(row) for row in runner.execute(plan)]
+    assert calls[:5] == [6, 3, 1, 1, 1]  # the first call compiles
+    assert len(found) == len(expected) == 17
+    for row, other in zip(found, expected, strict=True):
+        assert [name for name in other if not same(row[name], other[name])] == []
+
+
+def test_out_of_memory_of_one_iteration_is_told_at_the_step_and_changes_no_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*given: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4294967296 bytes.")
+
+    monkeypatch.setattr(machine_code, "compiled_region", lambda *given, **named: full)
+    plan = compiled(MODEL + PROGRAMS["for_each"])
+    state = initial_state(plan)
+    before = state.parameters["w1"].detach().clone()
+    with pytest.raises(runner.RunError, match=r"does not fit into memory: it needs 4\.0 GiB \(at for_each\[1\]"):
+        list(runner.execute(plan, state))
+    assert same(state.parameters["w1"].detach(), before)
+
+
 def test_steps_that_do_the_same_are_compiled_once_and_told_of() -> None:
     told: list[tuple[str, bool]] = []
     constants = (
@@ -255,6 +299,15 @@ steps: 9
     assert given == ["start", *[f"repeat[{place}].train" for place in range(1, 7)]]
     with pytest.raises(runner.RunError, match=r":4:10  .*\n.*\n.*`root` is nan at \[0\], from `sqrt.*repeat\[6\]"):
         next(rows)
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_torch_compiles_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(MODEL + PROGRAMS["for_each"])
+    directory = interrupted_while_compiling(path, "runner.engine.compiled.machine_code", "MachineCode._compile")
+    resumed = resume(directory, allowed_folders=[tmp_path])
+    assert resumed.to_arrow().equals(runner.run(path).to_arrow())
 
 
 @pytest.mark.parametrize("shape", [(), (3, 2), (65, 64)])

@@ -6,6 +6,7 @@ import importlib.metadata
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from runner.errors import ConfigError
 from runner.faults import Faults
 from runner.language.xla import checking, tracing
 from runner.language.xla.operators import table
-from runner.plan.checks.engines.translatable import check_backend, check_jax
+from runner.plan.checks.engines import translatable
+from runner.plan.checks.engines.translatable import check_device, check_jax
 from tests.engine.running import compiled
 
 jax = pytest.importorskip("jax")
@@ -66,10 +68,13 @@ def test_a_missing_or_old_jax_is_refused_at_the_engine(
             "`engine: xla` runs on the devices of JAX, and it has no `cuda`",
             "install JAX for `cuda`, or write `engine: compile` or `engine: eager`",
         ),
-        (
-            "mps",
-            "`engine: xla` does not run on `mps`",
-            "write `device: cpu`, or `engine: compile` or `engine: eager`",
+        *(
+            (
+                device,
+                f"`engine: xla` does not run on `{device}`",
+                "write `device: cpu`, or `engine: compile` or `engine: eager`",
+            )
+            for device in ("mps", "mps:0")
         ),
     ],
 )
@@ -80,9 +85,33 @@ def test_a_device_that_jax_does_not_have_is_refused(
     faults = Faults(runner.loads(TEXT).document)
     check_jax(device, faults)
     if not faults.problems:
-        check_backend(device, faults)
+        check_device(device, faults)
     (problem,) = faults.problems
     assert (problem.line, problem.column, problem.message, problem.hint) == (2, 9, message, hint)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", None),
+        ("cuda:0", None),
+        ("cuda:2", None),
+        ("cuda:1", "`engine: xla` runs on the devices of JAX, and it has no `cuda:1`"),
+        ("cuda:3", "`engine: xla` runs on the devices of JAX, and it has no `cuda:3`"),
+    ],
+)
+def test_the_number_of_a_device_is_one_that_jax_has(
+    device: str, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DLPack finds a device by the number that JAX calls its local hardware id."""
+    of_jax = [SimpleNamespace(local_hardware_id=number) for number in (2, 0)]
+    monkeypatch.setattr(jax, "devices", {"cuda": of_jax}.__getitem__)
+    faults = Faults(runner.loads(TEXT).document)
+    check_device(device, faults)
+    assert [each.message for each in faults.problems] == ([] if message is None else [message])
+    for problem in faults.problems:
+        assert (problem.line, problem.column) == (2, 9)
+        assert problem.hint == "write `device: cuda:0`, or `engine: compile` or `engine: eager`"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +140,7 @@ def test_devices_that_the_environment_excludes_are_told(
     monkeypatch.setattr(jax, "devices", devices)
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     faults = Faults(runner.loads(TEXT).document)
-    check_backend("cpu", faults)
+    check_device("cpu", faults)
     (problem,) = faults.problems
     assert (problem.line, problem.column, problem.message, problem.hint) == (2, 9, message, hint)
 
@@ -120,9 +149,9 @@ def test_a_jax_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "jax.py").write_text('raise RuntimeError("jaxlib version 0.9 is newer than jax")')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "jax")
-    faults = Faults(runner.loads(TEXT).document)
-    check_backend("cpu", faults)
-    (problem,) = faults.problems
+    with pytest.raises(ConfigError, match="JAX") as caught:
+        compiled(TEXT)
+    (problem,) = caught.value.problems
     assert (problem.line, problem.column) == (2, 9)
     assert problem.message == "JAX cannot be imported: jaxlib version 0.9 is newer than jax"
     assert problem.hint == "install it with `pip install 'steprun[xla]'`, or write `engine: compile` or `engine: eager`"
@@ -164,6 +193,28 @@ def test_an_update_without_a_translation_is_a_fault_of_the_step(monkeypatch: pyt
     assert problem.line == 8
 
 
+def test_a_step_is_as_large_as_its_expression_and_its_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is traced, only the updates are counted."""
+    text = TEXT.replace("sgd: {lr: 0.1}", "adam: {}")
+    told = []
+    for most in (48, 49):
+        monkeypatch.setattr(translatable, "MOST_IN_A_STEP", most)
+        with pytest.raises(ConfigError, match="operations") as caught:
+            compiled(text)
+        (problem,) = caught.value.problems
+        assert (problem.line, problem.hint) == (8, "join small parameters into one tensor, or write `engine: eager`")
+        told.append(problem.message)
+    assert told[0] == (
+        "`engine: xla` cannot compile this step: it has about 49 operations to update 1 parameter, and 48 are the most"
+    )
+    before = "`engine: xla` cannot compile this step: it has about "
+    after = " operations, 49 of them to update 1 parameter, and 49 are the most"
+    assert told[1].startswith(before)
+    assert told[1].endswith(after)
+    total = int(told[1].removeprefix(before).removesuffix(after))
+    assert 49 + 8 <= total <= 49 + 20  # sin, +, *, sum and their gradients: *, +, cos, expand
+
+
 def test_an_operation_without_a_derivative_says_so_as_in_the_eager_engine() -> None:
     text = TEXT.replace("wave(x): sin(x) + 1", "wave(x): igamma(x, x)")
     messages = []
@@ -185,14 +236,35 @@ def test_tracing_draws_no_random_numbers_of_the_process() -> None:
     assert torch.equal(drawn / 0.5, torch.nn.functional.dropout(torch.ones(4), 0.5))
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: torch.nn.functional.dropout(x, 0.5),
+        torch.randn_like,
+        lambda x: torch.randint_like(x, 9),
+        lambda x: torch.rand(3, device=x.device, dtype=x.dtype),
+        lambda x: torch.randperm(4, device=x.device),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_random_numbers_are_drawn_on_the_device_of_the_step(
+    draw: Callable[[torch.Tensor], torch.Tensor], device: str
+) -> None:
+    x = torch.ones(4, device=device, dtype=torch.float64)
+    (drawn,) = tracing.trace(lambda given: [draw(given)], [x]).draws
+    assert drawn().device.type == device
+
+
 def test_out_of_memory_is_told_at_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA's own message says how many bytes it could not get."""
+    from runner.engine.xla import translated
     from runner.engine.xla.regions import Region
 
     def full(self: Region, *given: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes.")
 
     monkeypatch.setattr(Region, "__call__", full)
+    monkeypatch.setattr(translated, "MOST_AT_ONCE", 1)
     with pytest.raises(runner.RunError, match="memory") as caught:
         list(runner.execute(compiled(TEXT)))
     (problem,) = caught.value.problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.engine.compiled.test_regions import HEAD, MEASURED, MODEL, PROGRAMS, check_failing_in_a_region
+from tests.engine.interrupting import interrupted_while_compiling
 from tests.engine.running import compiled, numbers, same
 from tests.record.stopping import stopped_after
 
@@ -223,35 +224,159 @@ def test_nothing_is_collected_while_a_step_is_traced_and_compiled(monkeypatch: p
     assert found == [("planned", False), ("traced", False), ("ran", True)]
 
 
+FULL = "RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes."
+
+
+def full_when(monkeypatch: pytest.MonkeyPatch, when: Callable[[int, int], bool]) -> list[int]:
+    """Calls of XLA run out of memory when a function of their number, from 1, and of the longest region is true.
+
+    Returns the longest region of each call.
+    """
+    calls: list[int] = []
+    call = translated.Region.__call__
+
+    def maybe_full(self: translated.Region, *given: Any) -> Any:
+        calls.append(self._longest)
+        if when(len(calls), self._longest):
+            raise jax.errors.JaxRuntimeError(FULL)
+        return call(self, *given)
+
+    monkeypatch.setattr(translated.Region, "__call__", maybe_full)
+    return calls
+
+
+@pytest.mark.slow
+def test_out_of_memory_loses_no_row_and_resume_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(SMALL + "optimizer: {adam: {lr: 0.05}}\nsteps: 14\nlog: {state: true}\n")
+    whole = runner.run(path, runs_dir=tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        full_when(patch, lambda number, longest: number > 2)
+        with pytest.raises(runner.RunError, match=r"does not fit into memory: it needs 4\.0 GiB \(at repeat\[9\]"):
+            runner.run(path, runs_dir=tmp_path)
+    (directory,) = (each for each in (tmp_path / "run").iterdir() if each.is_dir() and not each.is_symlink())
+    failed = runner.open_run(directory)
+    assert failed.status == "failed"
+    assert failed.to_arrow().equals(whole.to_arrow().slice(0, 9))
+    assert resume(directory).to_arrow().equals(whole.to_arrow())
+
+
+@pytest.mark.slow
+def test_out_of_memory_makes_regions_shorter_and_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(translated, "MOST_AT_ONCE", 64)
+    plan = compiled(SMALL + "optimizer: {adam: {lr: 0.05}}\nsteps: 90\nlog: {state: true}\n")
+    expected = [numbers(row) for row in runner.execute(plan)]
+    calls = full_when(monkeypatch, lambda number, longest: longest > 2)
+    found = [numbers(row) for row in runner.execute(plan)]
+    assert calls[:4] == [64, 4, 2, 2]
+    assert len(found) == len(expected) == 91
+    for row, other in zip(found, expected, strict=True):
+        assert [name for name in other if not same(row[name], other[name])] == []
+
+
+@pytest.mark.slow
+def test_after_out_of_memory_the_state_is_that_of_the_last_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step alone in its loop, and one beside another."""
+    full_when(monkeypatch, lambda number, longest: True)
+    for steps in ("3", "[train]"):
+        plan = compiled(SMALL + f"optimizer: {{sgd: {{lr: 0.1}}}}\nsteps: {steps}\n")
+        state = initial_state(plan)
+        before = state.parameters["w1"].detach().clone()
+        with pytest.raises(runner.RunError, match="memory"):
+            list(runner.execute(plan, state))
+        assert same(state.parameters["w1"].detach(), before)
+        assert (state.row, state.evaluations) == (1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "verb"), [("compile", "compile"), ("__call__", "run")], ids=["compiling", "running"]
+)
+def test_an_error_of_xla_ends_the_run_at_the_step_and_is_not_tried_again(
+    method: str, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    def failing(self: translated.Region, *given: Any) -> None:
+        nonlocal tried
+        tried += 1
+        raise jax.errors.JaxRuntimeError("INTERNAL: Failed to materialize symbols.\nsecond line")
+
+    monkeypatch.setattr(translated.Region, method, failing)
+    plan = compiled(SMALL + "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n")
+    state = initial_state(plan)
+    before = state.parameters["w1"].detach().clone()
+    with pytest.raises(runner.RunError, match="xla") as caught:
+        list(runner.execute(plan, state))
+    (problem,) = caught.value.problems
+    assert problem.message == f"`engine: xla` cannot {verb} this step: INTERNAL: Failed to materialize symbols"
+    assert problem.hint == "write `engine: compile` or `engine: eager`"
+    assert (problem.line, tried) == (7, 1)
+    assert same(state.parameters["w1"].detach(), before)
+
+
+def test_a_step_that_cannot_be_traced_is_an_error_after_the_row_that_the_eager_engine_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The eager step finds where a fault is. Where it finds none, its row stays, and the next step says what failed."""
+    tried = 0
+
+    def failing(*given: Any) -> None:
+        nonlocal tried
+        tried += 1
+        raise RuntimeError("Attempting to mutate a tensor that is not functional.")
+
+    monkeypatch.setattr(translated, "trace", failing)
+    plan = compiled(SMALL + "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n")
+    rows = runner.execute(plan)
+    assert [next(rows).path for _ in range(2)] == ["start", "repeat[1].train"]
+    message = r"attempting to mutate a tensor that is not functional \(at repeat\[2\]\.train\)"
+    with pytest.raises(runner.RunError, match=message):
+        next(rows)
+    assert tried == 1
+
+
 @pytest.mark.slow
 def test_an_interrupt_while_xla_compiles_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(SMALL + "optimizer: {adam: {lr: 0.05}}\nsteps: 9\n")
+    directory = interrupted_while_compiling(path, "runner.engine.xla.regions", "Region.compile")
+    assert resume(directory).to_arrow().equals(runner.run(path).to_arrow())
+
+
+@pytest.mark.slow
+def test_xla_that_runs_out_of_memory_does_not_abort_the_process(tmp_path: Path) -> None:
+    """A real allocation of XLA fails: its code returns four tensors of 64 MiB, and the process may allocate 64 MiB."""
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "engine: xla\nparameters: {w: {shape: [16777216], init: zeros}}\nexpression: loss = w.sum()\n"
+        "optimizer: {adam: {lr: 0.1}}\nsteps: 3\nlog: {tensors: none}\n"
+    )
     program = """\
-import ctypes, sys
+import sys
 from runner.cli.main import entry
 from runner.engine.xla.regions import Region
+from runner.plan.memory import limited_data
 
-def compile(self, *given):  # stands for a long compilation: Python sees no signal in it
-    print("compiling", file=sys.stderr, flush=True)
-    while True:
-        ctypes.CDLL(None).sleep(60)
+call = Region.__call__
 
-Region.compile = compile
+def limited(self, *given):
+    with limited_data(0):
+        return call(self, *given)
+
+Region.__call__ = limited
 sys.argv = ["steprun", "-q", sys.argv[1], "--runs-dir", "runs"]
 entry()
 """
     command = [sys.executable, "-c", program, str(path)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stderr is not None
-        begun = []
-        while "compiling\n" not in begun:
-            begun.append(process.stderr.readline())
-            assert begun[-1], begun
-        process.send_signal(signal.SIGINT)
-        told = process.stderr.read()
-    assert process.returncode == 130
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 1, done.stderr
+    assert re.search(
+        r"run\.yaml:5:8  steps\n.*\n.*this does not fit into memory: it needs \d+\.\d MiB \(at", done.stderr
+    )
     (directory,) = (each for each in (tmp_path / "runs" / "run").iterdir() if each.is_dir() and not each.is_symlink())
-    assert f"`steprun resume runs/run/{directory.name}` goes on" in told
-    assert resume(directory).to_arrow().equals(runner.run(path).to_arrow())
+    failed = runner.open_run(directory)
+    assert (failed.status, len(failed)) == ("failed", 1)

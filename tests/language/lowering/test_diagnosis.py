@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.language.lowering.diagnosis import torch_message
+from runner.language.lowering.diagnosis import memory_message, torch_message
 from tests.language.lowering import fault_of
 from tests.tables import over
 
@@ -70,6 +70,26 @@ def test_a_fault_of_torch_is_told_at_its_operation(
 ) -> None:
     fault = fault_of(text)
     assert (fault.place.as_tuple(), fault.message, fault.hint) == (place, message, hint)
+
+
+@over(
+    ("raised", "message"),
+    [
+        (
+            "[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+            "16777216 bytes. Error code 12 (Cannot allocate memory)",
+            "does not fit into memory: it needs 16.0 MiB",
+        ),
+        (
+            "RESOURCE_EXHAUSTED: Out of memory allocating 1610612736 bytes.",
+            "does not fit into memory: it needs 1.5 GiB",
+        ),
+        ("bad_alloc", "does not fit into memory"),
+        ("INTERNAL: no symbols", None),
+    ],
+)
+def test_a_failed_allocation_says_how_much_it_needed(raised: str, message: str | None) -> None:
+    assert memory_message(RuntimeError(raised)) == message
 
 
 @over(

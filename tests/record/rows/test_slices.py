@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -21,10 +22,11 @@ from runner.record.reading import Run, open_run
 from runner.record.rows.summary import summarize_slices
 from tests.cli.commands import steprun
 from tests.record.rows.test_arrow import DTYPES
-from tests.record.rows.test_tensor_logs import assert_statistics, logged
+from tests.record.rows.test_tensor_logs import assert_statistics, by_hashlib, logged
 from tests.tables import over
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+NEEDS_JAX = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
 
 LAYERS = """\
 parameters:
@@ -140,6 +142,7 @@ def test_a_transposed_and_a_large_tensor_are_sliced_along_their_first_dimension(
         pytest.param(1, "eager", marks=pytest.mark.slow),
         pytest.param(1, "compile", marks=pytest.mark.slow),
         pytest.param(2, "compile", marks=pytest.mark.slow),
+        pytest.param(2, "xla", marks=[pytest.mark.slow, NEEDS_JAX]),
     ],
 )
 def test_a_run_records_each_slice_of_weights_gradients_and_state(
@@ -161,6 +164,20 @@ def test_a_run_records_each_slice_of_weights_gradients_and_state(
     slices_of_w = [f"w[{piece}]" for piece in pieces]
     assert names(found.columns)[1 : len(pieces) + 3] == ["w", *slices_of_w, "w.grad"]
     assert not any("b[" in column.name or "step[" in column.name for column in found.columns)
+    assert (found.manifest["compile_seconds"] is None) is (engine == "eager")
+    if engine == "xla":
+        assert 0 < found.manifest["compile_seconds"] < found.manifest["seconds"]
+        check_digests(run(tmp_path, stacked, "digest", engine=engine), whole)
+
+
+def check_digests(found: Run, whole: Run) -> None:
+    """Whether a log of digests has those by hashlib of the tensors of a log with all elements."""
+    table = found.to_arrow()
+    for name in ("h", "w", "w.grad", "b.exp_avg"):
+        values = [row[name] for row in whole.rows()]
+        expected = [None if value is None else by_hashlib(value) for value in values]
+        assert table.column(f"{name}.digest").to_pylist() == expected
+        assert len(set(expected)) > 3
 
 
 def test_without_stacked_the_log_has_the_columns_that_it_had(tmp_path: Path) -> None:

@@ -57,8 +57,11 @@ REFUSALS: Mapping[str, Refusal] = {
 """Rules that cannot run every node of their operator."""
 
 RANDOM = (
+    "aten.bernoulli.Tensor",
     "aten.bernoulli.default",
     "aten.bernoulli.p",
+    "aten.binomial.default",
+    "aten.cauchy.default",
     "aten.exponential.default",
     "aten.geometric.default",
     "aten.log_normal.default",
@@ -82,7 +85,7 @@ RANDOM = (
     "aten.rrelu_with_noise_functional.default",
     "aten.uniform.default",
 )
-"""Operators that draw random numbers. The engine draws before the loop, so that torch's streams stay the same."""
+"""Operators that draw random numbers. `tracing.is_drawn` says which of them the engine draws before the loop."""
 
 DATA_DEPENDENT = (
     "aten._local_scalar_dense.default",

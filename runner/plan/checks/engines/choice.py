@@ -1,4 +1,4 @@
-"""Chooses the engine of `engine: auto`: by the plan and the installed extras alone, never by a timing."""
+"""Chooses the engine of `engine: auto`: by the plan and the installed extras alone, never by the environment."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def choose_engine(
         check_jax(config.device, refusals)
         if not refusals.problems:
             trainable = [name for name, tensor in tensors.items() if tensor.requires_grad]
-            check_translatable(program, optimizers, trainable, health, config.device, refusals)
+            check_translatable(program, optimizers, trainable, health, refusals)
         if refusals.problems:
             first = refusals.problems[0]
             obstacle = first.message if first.path == "engine" else f"{first.message}, in `{first.path}`"

@@ -186,15 +186,18 @@ def _commands(subject: Subject) -> Iterator[tuple[str, Markup]]:
     path = subject.run.path
     sweep = path.parent.parent
     if is_run(sweep, SWEEP_MANIFEST):
-        yield "run it again", coded(f"`steprun run '{_named(sweep)}#{path.name}'`")
-        yield "go on", coded(f"`steprun resume {_named(sweep)} --retry failed` runs the points that failed")
+        yield "run it again", coded(f"`steprun run {shlex.quote(f'{_named(sweep)}#{path.name}')}`")
+        yield (
+            "go on",
+            coded(f"`steprun resume {shlex.quote(_named(sweep))} --retry failed` runs the points that failed"),
+        )
         return
     command = subject.run.manifest.get("command") or []
     if command:
         yield "run it again", coded(f"`{shlex.join(command[:1000])}`")
     start = "begins at row 0" if _checkpoint(subject) is None else "goes on from the newest checkpoint"
     again = "; the same numbers come again, so it ends in the same place" if _broken(subject) else ""
-    yield "go on", coded(f"`steprun resume {_named(path)}` {start}{again}")
+    yield "go on", coded(f"`steprun resume {shlex.quote(_named(path))}` {start}{again}")
 
 
 def _named(path: Path) -> str:

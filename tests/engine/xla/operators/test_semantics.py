@@ -218,3 +218,16 @@ def test_a_histogram_has_both_of_its_ends() -> None:
         ("aten.histc.default", numbers, 4, 0, 0),
         ("aten.histc.default", torch.full((3,), 2.0), 2, 0, 0),
     )
+
+
+@pytest.mark.slow
+def test_polygamma_and_zeta_have_the_values_of_torch_left_of_zero() -> None:
+    """Beyond the ninth pole too, at the poles, and far from them."""
+    generator = torch.Generator().manual_seed(1)
+    between = -30 * torch.rand(40, generator=generator, dtype=torch.float64)
+    x = torch.cat([between, torch.tensor([0, -0.0, -1, -2, -9, -12, -0.5, -1000.25, 5, inf, -inf, nan]).double()])
+    calls: list[Call] = [
+        ("aten.polygamma.default", n, x.to(dtype)) for n in range(6) for dtype in (torch.float64, torch.float32)
+    ]
+    orders = torch.tensor([-2, 0, 0.5, 1, 1.5, 2, 3, 7, nan], dtype=torch.float64)
+    same(*calls, ("aten.special_zeta.default", orders[:, None], x))

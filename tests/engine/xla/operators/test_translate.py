@@ -16,7 +16,7 @@ from runner.catalogue.versions import absence
 from runner.language.xla.operators import Unsupported, supported, translate, translate_checked
 from runner.language.xla.operators.facts import as_array
 from runner.language.xla.operators.table import DATA_DEPENDENT, RANDOM, REASONS, REFUSALS, RULES
-from tests.engine.xla.operators.traced import Traced, assert_agrees, run, trace
+from tests.engine.xla.operators.traced import Traced, assert_agrees, every_operator, run, trace
 from tests.tables import over
 
 aten = torch.ops.aten
@@ -182,7 +182,7 @@ NEVER_LEFT = {
     **dict.fromkeys((f"aten.sym_{name}" for name in ("numel.default", "size.int", "stride.int")), "a size is known"),
     "aten.sym_storage_offset.default": "a size is known",
     "aten.atan2.out": "functionalize turns it into `atan2`",
-    "aten.resize_.default": "it works in place; only some processes list it",
+    "aten.resize_.default": "it works in place",
     "aten.upsample_bilinear2d.vec": "it dispatches to the operator with sizes",
     "aten.upsample_nearest2d.vec": "it dispatches to the operator with sizes",
 }
@@ -190,13 +190,7 @@ NEVER_LEFT = {
 
 
 def test_every_core_operator_that_a_trace_leaves_has_a_rule_or_a_reason() -> None:
-    core = [
-        getattr(packet, overload)
-        for name in dir(aten)
-        if hasattr(packet := getattr(aten, name), "overloads")
-        for overload in packet.overloads()
-    ]
     decomposed = core_aten_decompositions()
-    names = {str(each) for each in core if torch.Tag.core in each.tags and each not in decomposed}
+    names = {str(each) for each in every_operator() if torch.Tag.core in each.tags and each not in decomposed}
     assert len(names) > 150
     assert sorted(names - RULES.keys() - REASONS.keys() - NEVER_LEFT.keys()) == []

@@ -20,10 +20,14 @@ from runner.language.lowering.lower import lower_statements
 from runner.language.lowering.scope import Scope
 from runner.language.xla.operators import translate
 from runner.language.xla.operators.facts import as_array
+from runner.language.xla.tracing import Draw, plain_kernels
+from runner.language.xla.tracing import trace as trace_with_draws
 from tests.language.bits import leaves, like, requires_grad, target
 from tests.language.samples import Said
 
 Function = Callable[..., tuple[Tensor, ...]]
+
+SEED = 42
 
 FAST_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options for XLA: code that runs once need not be fast."""
@@ -44,19 +48,33 @@ Both libraries sum in their own order, and what is left after terms cancel has t
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A function as a graph of core ATen operators, and the tensors that it takes."""
+    """A function as a graph of core ATen operators, and the tensors that it takes; its random ones come last."""
 
     function: Function
     graph: fx.GraphModule
     tensors: Sequence[Tensor]
+    draws: Sequence[Draw] = ()
 
     def expected(self) -> tuple[Any, ...]:
         """The results of torch, which does not decompose its operators."""
+        torch.default_generator.manual_seed(SEED)
         return tuple(self.function(*self.tensors))
+
+    def inputs(self) -> list[Tensor]:
+        """The inputs of the graph, with the random numbers of `expected`."""
+        torch.default_generator.manual_seed(SEED)
+        return [*self.tensors, *(draw() for draw in self.draws)]
+
+
+def every_operator() -> list[torch._ops.OpOverload]:
+    """Every overload of ATen; `dir(torch.ops.aten)` lists only those that the process has used."""
+    names = [name.removeprefix("aten::") for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")]
+    found = [name.partition(".") for name in sorted(names)]
+    return [getattr(getattr(torch.ops.aten, packet), overload or "default") for packet, _, overload in found]
 
 
 def trace(function: Function, *tensors: Tensor) -> fx.GraphModule:
-    """Traces a function as the engine does: first with its backward pass, then functional and decomposed."""
+    """Traces a function: first with its backward pass, then functional and decomposed. Random operators stay."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         inner = make_fx(function)(*tensors)
@@ -65,8 +83,12 @@ def trace(function: Function, *tensors: Tensor) -> fx.GraphModule:
 
 
 def traced(said: Said, gradients: bool) -> Traced | None:
-    """Traces a sample, with the gradients of its results; None if it computes no tensor."""
-    torch.default_generator.manual_seed(42)
+    """Traces a sample as the engine does, with the gradients of its results; None if it computes no tensor.
+
+    Raises:
+        DependentDraw: its random numbers depend on tensors.
+    """
+    torch.default_generator.manual_seed(SEED)
     expected = said.direct()
     names: list[str] = []
     left = target(expected, names)
@@ -93,7 +115,10 @@ def traced(said: Said, gradients: bool) -> Traced | None:
         return tuple(each.detach() for each in found)
 
     copies = [tensor.detach() for tensor in tensors]
-    return Traced(function, trace(function, *copies), copies)
+    with plain_kernels():
+        differentiated = make_fx(function)(*copies)
+    found = trace_with_draws(lambda *given: differentiated(*given), copies)
+    return Traced(function, found.graph, copies, found.draws)
 
 
 def run(samples: Sequence[Traced]) -> list[tuple[Any, ...]]:
@@ -104,7 +129,7 @@ def run(samples: Sequence[Traced]) -> list[tuple[Any, ...]]:
         return [function(*values) for function, values in zip(functions, given, strict=True)]
 
     with jax.enable_x64(True):
-        inputs = [[as_array(tensor) for tensor in sample.tensors] for sample in samples]
+        inputs = [[as_array(tensor) for tensor in sample.inputs()] for sample in samples]
         found: list[tuple[Any, ...]] = jax.jit(together).lower(inputs).compile(FAST_COMPILATION)(inputs)
         return found
 

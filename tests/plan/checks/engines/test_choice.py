@@ -13,7 +13,7 @@ import torch
 import runner
 from runner.compare.environment import environment_of
 from runner.compare.snapshots.capture import plan_of
-from runner.plan.checks.engines import choice
+from runner.plan.checks.engines import choice, translatable
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
@@ -133,6 +133,38 @@ def test_without_jax_it_is_eager(version: object, reason: str) -> None:
         patch.setattr(importlib.metadata, "version", version)
         plan = compiled(MODEL + "steps: 1000000\n")
     assert (plan.config.engine, plan.engine_reason) == ("eager", reason)
+
+
+def test_a_step_that_takes_too_long_to_compile_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translatable, "MOST_IN_A_STEP", 13)
+    plan = compiled(MODEL + "steps: 1000000\n")
+    assert (plan.config.engine, plan.engine_reason) == (
+        "eager",
+        "`engine: xla` cannot compile this step: it has about 14 operations to update 1 parameter, and 13 are the "
+        "most, in `steps`",
+    )
+
+
+@over("text, engine, reason", [CHOICES[name] for name in ("long enough", "just too short", "an optimizer")])
+def test_the_environment_changes_no_choice(text: str, engine: str, reason: str) -> None:
+    def excluded(kind: str) -> None:
+        raise RuntimeError(f"Unknown backend {kind}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_PLATFORMS", "cuda")
+        patch.setattr(jax, "devices", excluded)
+        if engine == "eager":
+            assert compiled(text).engine_reason == reason
+            return
+        with pytest.raises(runner.ConfigError, match="JAX_PLATFORMS") as caught:
+            compiled(text)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column) == (1, 9)
+    assert problem.message == (
+        "`engine: auto` is `xla` for this config, which runs on the devices of JAX, and it has no `cpu`: "
+        "JAX_PLATFORMS is `cuda`"
+    )
+    assert problem.hint == "unset the environment variable JAX_PLATFORMS, or write `engine: compile` or `engine: eager`"
 
 
 def test_a_device_other_than_the_cpu_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:

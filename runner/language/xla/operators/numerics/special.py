@@ -26,10 +26,11 @@ def _digamma(x: Array) -> Array:
 
 
 def _trigamma(x: Array) -> Array:
-    """The derivative of digamma, by its reflection below a half, as in torch. Other orders have no reflection there."""
+    """The derivative of digamma, by its reflection below a half, as in torch."""
     sine = jnp.sin(math.pi * x)
     reflected = math.pi**2 / (sine * sine) - _zeta(jnp.full_like(x, 2), 1 - x)
-    return jnp.where(x < 0.5, reflected, _zeta(jnp.full_like(x, 2), x))
+    found = jnp.where(x < 0.5, reflected, _zeta(jnp.full_like(x, 2), x))
+    return jnp.where(x == jnp.inf, 0, found)
 
 
 def _polygamma(facts: Facts, order: int, x: Array) -> Array:
@@ -44,11 +45,20 @@ def _polygamma(facts: Facts, order: int, x: Array) -> Array:
 
 
 def _zeta(x: Array, q: Array) -> Array:
-    """Hurwitz's zeta function, for negative `q` too.
+    """Hurwitz's zeta function, the sum of `(q + k) ** -x` over all `k`, for negative `q` too; infinite at its poles.
 
-    Source: for negative `q` that is not an integer, the terms up to `q > 0` are summed one after another.
+    JAX's own sums too few of the terms whose base is negative. They are those of a positive base with a sign, and a
+    difference of two sums: for `q = -2.3`, of `(0.3 + k) ** -x` and of `(3.3 + k) ** -x`.
     """
-    return special.zeta(*jnp.broadcast_arrays(x, q))
+    x, q = jnp.broadcast_arrays(x, q)
+    found = special.zeta(x, q)
+    below = jnp.ceil(-q)  # how many terms have a negative base
+    sign = jnp.where(x % 2 == 0, 1, -1).astype(q.dtype)
+    negative = special.zeta(x, 1 - q - below) - special.zeta(x, 1 - q)
+    whole = q == jnp.trunc(q)
+    found = jnp.where((q < 0) & ~whole & (x == jnp.trunc(x)), special.zeta(x, q + below) + sign * negative, found)
+    found = jnp.where((q <= 0) & whole, jnp.inf, found)
+    return jnp.where(x == 1, jnp.inf, jnp.where(x < 1, jnp.nan, found))
 
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
