@@ -27,6 +27,9 @@ class Nobody:
     def begun(self, index: int) -> None:
         """Ignore it."""
 
+    def known(self, outcomes: Sequence[Outcome]) -> None:
+        """Ignore it."""
+
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """Ignore it."""
 

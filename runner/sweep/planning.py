@@ -26,7 +26,7 @@ from runner.sweep.choosing.objective import Objective, objective_of
 from runner.sweep.lanes.varying import varying
 from runner.sweep.points.identity import Identities
 from runner.sweep.points.placing import placed
-from runner.sweep.points.space import Point, Space, space_of, without_sweep
+from runner.sweep.points.space import Point, Space, space_of, taken_hint, taken_message, taken_names, without_sweep
 from runner.sweep.points.task import Task
 
 MANY_POINTS = 100_000
@@ -81,6 +81,7 @@ def plan_sweep(
         ConfigError: an axis or the config of a point is not valid; nothing has run.
         UsageError: there are no points, or too many.
     """
+    _check_names(config, axes)
     space = space_of(config).replaced({path: list(values) for path, values in axes.items()})
     if not space.paths:
         hint = "write `sweep: {grid: {learning_rate: [0.1, 0.01]}}`, or `learning_rate=0.1,0.01` on the command line"
@@ -118,11 +119,28 @@ def plan_sampled(
     """Plan a sweep whose points a sampler chooses.
 
     Raises:
-        ConfigError: the config is not valid.
+        ConfigError: the config is not valid, or an axis of its sweep.
     """
-    base = without_sweep(config)
+    base, space = without_sweep(config), space_of(config)
+    _check_axes(base, space.first_choices(), _planning(base, allowed, limits))
+    objective = None if config.sweep is None else config.sweep.objective
+    if objective is not None and objective.mean_over:
+        path = ("sweep", "objective", "mean_over")
+        message, hint = "a sampler compares single points, not means", "remove it, or leave --sampler out"
+        raise ConfigError(config.document.problem(path, message, hint))
     first = compile(base, allowed=allowed, limits=limits)
     return SweepPlan(base, (), (), first, _objective(config, first, ()), config.sweep, sampler, batch)
+
+
+def _check_names(config: Config, axes: Mapping[str, Sequence[Any]]) -> None:
+    """Check that no axis of a command line is called as another column of the points.
+
+    Raises:
+        UsageError: one is.
+    """
+    taken = next((path for path in axes if path in taken_names(config)), None)
+    if taken is not None:
+        raise UsageError(Problem(taken_message(taken), taken_hint(taken)))
 
 
 Plans = Callable[[Sequence[str]], Plan]

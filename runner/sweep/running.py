@@ -48,8 +48,12 @@ class Watch(Protocol):
         """A point has begun."""
         ...
 
+    def known(self, outcomes: Sequence[Outcome]) -> None:
+        """The rows of points were on disk before; `outcomes` have all of their rungs until now."""
+        ...
+
     def ended(self, outcomes: Sequence[Outcome]) -> None:
-        """Points have ended, and their rows are on disk."""
+        """Points have ended or wait, and their rows are on disk; `outcomes` have all of their rungs until now."""
         ...
 
 
@@ -81,7 +85,7 @@ def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any
     text = config.document.to_yaml(absolute_files=True)
     first = plan.first
     environment = {**fingerprint(first.device, dtype_name(first.dtype)), "threads": how.threads}
-    points = len(plan.points)
+    points = plan.total
     folders = config.document.folders()
     content = opening(name, text, axes, points, plan.sampler, plan.batch, how.lanes, environment, folders, how.command)
     try:
@@ -106,7 +110,7 @@ def run_sweep(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: b
     """
     rounds = rounds_of(plan)
     with locked(directory):
-        check_not_widened(directory, len(plan.points))
+        check_not_widened(directory, plan.total)
         return _run(directory, plan, rounds, how, watch, retry)
 
 
@@ -160,17 +164,13 @@ def resume_sweep(
 def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watch, retry: bool) -> dict[int, Outcome]:
     with Folder(directory) as folder:
         folder.remove_leftovers()
-    before = {
-        (outcome.identity, outcome.rung): outcome
-        for rungs in resumable(directory).values()
-        for outcome in rungs
-        if not (retry and outcome.status == "failed")
-    }
-    own = {"status": "running", "process": this_process(), "ended": None, "points": len(plan.points)}
+    found = resumable(directory, retry).values()
+    before = {(outcome.identity, outcome.rung): outcome for rungs in found for outcome in rungs}
+    own = {"status": "running", "process": this_process(), "ended": None, "points": plan.total}
     if not before and not known_points(directory):
         own["versions"] = versions()
     manifest = read_manifest(directory) | own
-    bare = {outcome.index: outcome for outcome in before.values() if not outcome.schema}
+    bare = {key: outcome for key, outcome in before.items() if not outcome.schema}
     journal = _Journal(directory, plan.objective, manifest, bare)
     executor: Executor | None = None
     status = "interrupted"
@@ -181,8 +181,7 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
                 journal.pairs |= {point.index: (point, task) for point, task in pairs}
                 tasks = [task for _, task in pairs]
                 known = [replace(before[key], index=task.index) for task in tasks if (key := _key(task, before))]
-                journal.add(known)
-                watch.ended(known)
+                watch.known(journal.add(known))
                 waiting = [task for task in tasks if _key(task, before) is None]
                 if not waiting:
                     continue
@@ -198,14 +197,13 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
                     if isinstance(event, Begun):
                         watch.begun(event.index)
                         continue
-                    journal.add(event)
-                    watch.ended(event)
+                    watch.ended(journal.add(event))
                     if how.fail_fast and any(outcome.status == "failed" for outcome in event):
                         raise _FailedFast
                     if journal.due:
                         journal.write()
                         merge_parts(directory, executor.take_number)
-            journal.keep_further(before.values())
+            watch.known(journal.keep_further(before.values()))
             status = "finished"
         except _FailedFast:
             status = "failed"
@@ -242,7 +240,7 @@ class _Journal:
     directory: Path
     objective: Objective | None
     manifest: dict[str, Any]
-    bare: Mapping[int, Outcome]  # those on disk that are in no part file, only in the table
+    bare: dict[tuple[str, int], Outcome]  # by identity and rung: those that are in no part file, only in the table
     pairs: dict[int, tuple[Point, Task]] = field(default_factory=dict)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     written: float = 0.0
@@ -252,15 +250,26 @@ class _Journal:
         """Whether the table should be written again."""
         return time.monotonic() - self.written >= TABLE_SECONDS
 
-    def add(self, outcomes: Sequence[Outcome]) -> None:
+    def add(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Add the outcomes of a rung; returns those of the points, with their earlier rungs."""
         for outcome in outcomes:
+            if outcome.schema:
+                self.bare.pop((outcome.identity, outcome.rung), None)
+            else:
+                self.bare[outcome.identity, outcome.rung] = outcome
             earlier = self.outcomes.get(outcome.index)
             self.outcomes[outcome.index] = joined([earlier, outcome]) if earlier and outcome.rung else outcome
+        return [self.outcomes[outcome.index] for outcome in outcomes]
 
-    def keep_further(self, before: Iterable[Outcome]) -> None:
-        """Keep what points had computed beyond the rung at which they stop now: a widened sweep is decided again."""
+    def keep_further(self, before: Iterable[Outcome]) -> list[Outcome]:
+        """Keep what points had computed beyond the rung at which they stop now: a widened sweep is decided again.
+
+        Returns:
+            the outcomes of these points.
+        """
         indices = {task.identity: index for index, (_, task) in self.pairs.items()}
         rungs: dict[int, list[Outcome]] = {}
+        further: list[Outcome] = []
         for outcome in sorted(before, key=lambda each: each.rung):
             index = indices.get(outcome.identity)
             if index is not None:
@@ -268,18 +277,19 @@ class _Journal:
         for index, outcomes in rungs.items():
             if index in self.outcomes and outcomes[-1].rung > self.outcomes[index].rung:
                 self.outcomes[index] = joined(outcomes)
+                further.append(self.outcomes[index])
+        return further
 
     def close(self, executor: Executor | None, watch: Watch) -> None:
         """End an executor, and add what it still wrote."""
         late = executor.close() if executor is not None else []
-        self.add(late)
-        watch.ended(late)
+        watch.ended(self.add(late))
 
     def write(self, status: str | None = None) -> None:
         """Write the table, and with `status` the manifest."""
         pairs = [self.pairs[index] for index in sorted(self.pairs)]
         tasks, points = [task for _, task in pairs], [point for point, _ in pairs]
-        write_table(self.directory, tasks, points, {**self.bare, **self.outcomes}, self.objective)
+        write_table(self.directory, tasks, points, self.outcomes, self.objective, self.bare.values())
         if status is not None:
             ended = None if status == "running" else now()
             warnings = [each.warning for _, each in sorted(self.outcomes.items()) if each.warning is not None]

@@ -77,7 +77,7 @@ def run_point(work: Work, task: Task, plan: Plan | None = None) -> Ended:
         kept = run.table.filter(pyarrow.compute.less(run.table.column("row"), run.kept.row))
         ended = replace(ended, kept=run.statistics(ended, kept))
     state = (run.kept.contents, run.kept.tensors or {}) if status == "paused" else None
-    return Ended(ended, run.columns, run.table, weights_of(run.plan, run.state), state)
+    return Ended(ended, run.columns, run.table, weights_of(run.state), state)
 
 
 class _Running:
@@ -132,7 +132,7 @@ def failure_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def weights_of(plan: Plan, state: State) -> tuple[Sequence[StoredColumn], pyarrow.Table]:
+def weights_of(state: State) -> tuple[Sequence[StoredColumn], pyarrow.Table]:
     """The parameters as they are, as a table of one row."""
     declared = [
         Column(name, "weight", parameter.dtype, tuple(parameter.shape)) for name, parameter in state.parameters.items()

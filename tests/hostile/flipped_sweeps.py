@@ -46,6 +46,9 @@ class _Watch:
 
     def begun(self, index: int) -> None: ...
 
+    def known(self, outcomes: Sequence[Outcome]) -> None:
+        self.ended(outcomes)
+
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         self._paused |= {outcome.index for outcome in outcomes if outcome.status == "paused"}
         if self._interrupts and len(self._paused) == 6:

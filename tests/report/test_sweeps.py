@@ -130,6 +130,15 @@ def test_results_and_the_summary_name_the_best_mean_too(folds: Path) -> None:
     assert f", best mean loss {rows[0]['mean']:.5g} (point {rows[0]['point']} and 1 more)" in progress.summary()
 
 
+def test_an_axis_called_rank_or_rung_keeps_its_name(tmp_path: Path) -> None:
+    head = HEAD.replace("rate: 0.1", "rank: 0.1, rung: 1").replace("lr: rate", "lr: rank * rung")
+    sweep = HALVED.replace("rate: [0.001, 0.01, 0.1, 0.2]", "rank: [0.001, 0.01], rung: [1, 2]")
+    directory = record_sweep(tmp_path, sweep, head)
+    columns = report_of_sweep(directory).shared["points"]["columns"]
+    places = {column["name"]: column["kind"] for column in columns if column["name"].startswith(("rank", "rung"))}
+    assert places == {"rank of the point": "place", "rank": "axis", "rung": "axis", "rung of the point": "place"}
+
+
 def test_failures_are_listed_with_their_points(grid: Path) -> None:
     subject = read_subject(grid)
     statuses = open_sweep(grid).table().column("status").to_pylist()

@@ -11,8 +11,10 @@ import numpy
 import pytest
 
 from runner.config import load, loads
-from runner.errors import SteprunError
+from runner.errors import Problem, SteprunError, UsageError
 from runner.sweep.planning import plan_sweep
+from runner.sweep.points.axis import COLUMNS
+from runner.sweep.record.table import points_table
 from tests.tables import over
 
 TEXTS = Path(__file__).parent / "bad_axes.txt"
@@ -43,6 +45,25 @@ def refused(sweep: str) -> str:
 @over(("sweep", "text"), blocks)
 def test_an_axis_that_cannot_be_is_refused_with_this_text(sweep: str, text: str) -> None:
     assert refused(sweep) + "\n" == text
+
+
+@over("name", [*COLUMNS])
+def test_a_column_of_the_points_is_no_axis_of_a_command_line_either(name: str) -> None:
+    with pytest.raises(UsageError, match=r".") as caught:
+        plan_sweep(loads(HEAD), {"rate": [1, 2], name: [1, 2]})
+    message = f"an axis cannot be called `{name}`: the table of points has another column of that name"
+    assert caught.value.problems == (Problem(message, f"write `constants.{name}`, if the constant is meant"),)
+
+
+def test_the_constants_of_these_names_are_axes_by_their_whole_path() -> None:
+    text = (
+        HEAD.replace("n: 3", "rows: 3").replace(".sum()", ".sum() * rows")
+        + "sweep: {grid: {constants.rows: [1, 2]}, objective: {minimize: loss}}\n"
+    )
+    plan = plan_sweep(loads(text), {})
+    table = points_table(plan.tasks, plan.points, {}, plan.objective)
+    assert table.column("constants.rows").to_pylist() == [1, 2]
+    assert set(table.column_names) == {"constants.rows", *COLUMNS}
 
 
 MEASURING = """\

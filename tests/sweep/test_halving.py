@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy
 import pytest
 
-from runner.config import loads
+from runner.cli.output.sweep_progress import SweepProgress
+from runner.config import load, loads
 from runner.errors import ConfigError
+from runner.sweep.choosing.best import Best
 from runner.sweep.choosing.objective import Objective
-from runner.sweep.planning import plan_sweep
+from runner.sweep.executors import work
+from runner.sweep.executors.executor import lost
+from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.outcome import Outcome, from_json, joined, to_json
 from runner.sweep.points.space import Point
+from runner.sweep.points.task import Task
+from runner.sweep.record.part_files import Ended
 from runner.sweep.record.parts import outcomes_on_disk, part_paths
 from runner.sweep.record.reading import open_sweep
 from runner.sweep.rounds import survivors
-from runner.sweep.running import How, resume_sweep, run_sweep
+from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
+from runner.sweep.single import Work
+from tests.sweep.configs import written
+from tests.sweep.inline import inline
 from tests.sweep.test_running import Seen, assert_is_the_run_alone, swept
 from tests.tables import over
+
+__all__ = ["inline"]
 
 HEAD = """\
 parameters: {w: {shape: [4], init: {normal: {std: 1}}}}
@@ -87,6 +100,18 @@ def test_outcomes_of_rungs_join() -> None:
     assert from_json(to_json([first, later])) == [first, later]
 
 
+def test_the_extremes_of_rungs_are_those_of_all_rows_together() -> None:
+    values = [math.nan, math.inf, -math.inf, 0.5, 0.2]
+    for first, second in itertools.product(itertools.product(values, repeat=2), repeat=2):
+        rungs = [
+            Outcome(0, "a", (), "paused", 1.0, scalars={"loss": (part[-1], numpy.fmin(*part), numpy.fmax(*part))})
+            for part in (first, second)
+        ]
+        rows = numpy.array([*first, *second])
+        expected = (rows[-1], numpy.fmin.reduce(rows), numpy.fmax.reduce(rows))
+        numpy.testing.assert_equal(joined(rungs).scalars["loss"], expected)
+
+
 @over(
     ("halving", "message"),
     [
@@ -149,11 +174,147 @@ def test_halving_goes_on_after_a_stop_with_the_same_survivors(tmp_path: Path) ->
 
 
 def _run(folder: Path, watch: Seen) -> None:
-    from runner.config import load
-    from runner.sweep.running import start_sweep
-    from tests.sweep.configs import written
-
     config = load(written(folder, SWEEP, HEAD.replace("EVERY", "4")))
     plan = plan_sweep(config, {})
     directory = start_sweep(config, plan, {}, folder / "sweeps", How())
     run_sweep(directory, plan, How(jobs=1), watch)
+
+
+RISING = """\
+parameters: {w: {shape: [1], init: 0.1}}
+constants: {rate: 0.1}
+expression: loss = sum(w * w)
+optimizer: {sgd: {lr: rate, maximize: true}}
+steps: 20
+sweep:
+  grid: {rate: [0.1, 0.2, 0.15, 0.12]}
+  objective: {minimize: loss}
+  halving: {at: [10], keep: 1/2}
+"""
+
+
+def _recorded(folder: Path, text: str) -> tuple[Path, SweepPlan]:
+    config = load(written(folder, "", text))
+    plan = plan_sweep(config, {})
+    return start_sweep(config, plan, {}, folder / "sweeps", How()), plan
+
+
+def test_the_best_point_is_that_of_the_table(tmp_path: Path, inline: None) -> None:
+    directory, plan = _recorded(tmp_path, RISING)
+    progress = SweepProgress(plan.total, plan.objective, quiet=True)
+    run_sweep(directory, plan, How(), progress)
+    # w grows by 1 + 2 rate in each step; the last row has the loss before the last step
+    losses = [
+        0.01 * (1 + 2 * rate) ** (2 * (last - 1)) for rate, last in ((0.1, 20), (0.2, 10), (0.15, 10), (0.12, 20))
+    ]
+    best = min(range(4), key=losses.__getitem__)
+    table = open_sweep(directory).table().to_pylist()
+    assert [row["objective"] for row in table] == pytest.approx(losses, rel=1e-5)
+    assert progress.summary() == f"4 of 4 points done, best loss {table[best]['objective']:.5g} (point {best})"
+
+
+SELDOM = """\
+parameters: {w: 1.0}
+constants: {rate: 0.1}
+data: {train: {file: x.csv, columns: {x: x}}, valid: {file: x.csv, columns: {x: x}}}
+expression: loss = (w * x).square().mean()
+optimizer: {sgd: {lr: rate}}
+steps: [{repeat: {times: 12, steps: [{train: {data: train}}, {evaluate: valid, every: 8}]}}]
+sweep:
+  grid: {rate: [0.01, 0.1, 0.03]}
+  objective: {minimize: valid.loss}
+  halving: {at: [10], keep: 1/3}
+"""
+
+
+def test_a_point_whose_last_rung_measures_nothing_keeps_the_number_that_it_had(tmp_path: Path, inline: None) -> None:
+    (tmp_path / "x.csv").write_text("x\n1\n2\n")
+    directory, plan = _recorded(tmp_path, SELDOM)
+    progress = SweepProgress(plan.total, plan.objective, quiet=True)
+    run_sweep(directory, plan, How(), progress)
+    table = open_sweep(directory).table().to_pylist()
+    assert [row["objective"] for row in table] == pytest.approx([2.5 * (1 - 5 * r) ** 16 for r in (0.01, 0.1, 0.03)])
+    assert progress.summary() == f"3 of 3 points done, best valid.loss {table[1]['objective']:.5g} (point 1)"
+
+
+def test_a_point_that_fails_in_a_later_rung_keeps_its_rows(
+    tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, plan = _recorded(tmp_path, RISING + "log: {every: 4}\n")
+    ran = work.run_point
+
+    def failing(given: Work, task: Task) -> Ended:
+        return Ended(lost(task, "its process died")) if (task.index, task.rung) == (3, 1) else ran(given, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "run_point", failing)
+        run_sweep(directory, plan, How(lanes="off"), Seen())
+        first = open_sweep(directory).table().to_pylist()
+        assert [row["status"] for row in first] == ["finished", "stopped", "stopped", "failed"]
+        assert (first[3]["rows"], first[3]["failure"]) == (4, "its process died")  # iterations 4, 8, 10, the end
+        assert open_sweep(directory).rows(3).num_rows == 4
+        assert first[3]["loss.last"] == pytest.approx(0.01 * 1.24**18, rel=1e-5)
+        for _ in range(2):  # it does not run again, and its rows are not counted again
+            plan, how = resume_sweep(directory, How(lanes="off"))
+            seen = Seen()
+            run_sweep(directory, plan, how, seen)
+            assert (seen.started, open_sweep(directory).table().to_pylist()) == ([], first)
+    plan, how = resume_sweep(directory, How(lanes="off"))
+    run_sweep(directory, plan, how, Seen(), retry=True)
+    again = open_sweep(directory).table().to_pylist()
+    assert (again[3]["status"], again[3]["rows"]) == ("finished", 6)
+    assert again[3]["loss.last"] == pytest.approx(0.01 * 1.24**38, rel=1e-5)
+
+
+def test_a_point_that_failed_and_whose_state_is_gone_begins_again(
+    tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, plan = _recorded(tmp_path, RISING)
+    ran = work.run_point
+
+    def failing(given: Work, task: Task) -> Ended:
+        return Ended(lost(task, "its state is damaged")) if (task.index, task.rung) == (3, 1) else ran(given, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "run_point", failing)
+        run_sweep(directory, plan, How(lanes="off"), Seen())
+    before = open_sweep(directory).table().to_pylist()
+    for path in (directory / "states").iterdir():
+        path.unlink()
+    plan, how = resume_sweep(directory, How(lanes="off"))
+    run_sweep(directory, plan, how, Seen(), retry=True)
+    table = open_sweep(directory).table().to_pylist()
+    assert [row["status"] for row in table] == ["finished", "stopped", "stopped", "finished"]
+    assert table[3]["loss.last"] == pytest.approx(0.01 * 1.24**38, rel=1e-5)
+    assert table[0]["loss.last"] == before[0]["loss.last"]
+
+
+def test_progress_says_each_warning_and_failure_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = SweepProgress(2, None, quiet=False)
+    failed = replace(outcome(0, None, "failed", 1), failure="no memory", warning="close only")
+    progress.known([failed])
+    assert capsys.readouterr().err == ""
+    progress.ended([replace(outcome(1, 1.0), warning="close only")])
+    progress.ended([replace(failed, index=1)])
+    assert capsys.readouterr().err == "warning: close only\npoint 1 failed: no memory\n"
+    assert progress.summary() == "2 of 2 points done, 2 failed"
+
+
+def test_the_best_is_that_of_the_newest_numbers() -> None:
+    random = numpy.random.default_rng(0)
+    for minimize in (True, False):
+        best, newest = Best(Objective("loss", minimize)), dict[int, float | None]()
+        for _ in range(400):
+            index, value = int(random.integers(6)), random.choice([0.0, 1.0, 2.0, 3.0, math.inf, math.nan, None])
+            best.add(index, value)
+            newest[index] = value
+            numbers = [(each, place) for place, each in newest.items() if each is not None and each == each]
+            assert best.found == min(
+                numbers, key=lambda each: (each[0] if minimize else -each[0], each[1]), default=None
+            )
+
+
+def test_a_process_that_dies_fails_the_rung_of_its_point() -> None:
+    task = Task(5, ("rate=0.1",), "a", rung=2, alone="autocast", warning="close")
+    expected = Outcome(5, "a", ("rate=0.1",), "failed", 0.0, failure="why", warning="close", alone="autocast", rung=2)
+    assert lost(task, "why") == expected

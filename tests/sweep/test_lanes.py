@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -133,6 +134,20 @@ def test_lanes_that_take_too_long_run_alone(tmp_path: Path) -> None:
         os.close(read_end)
         assert [(task.index, task.chunk, task.alone) for task in pool._waiting] == [(i, 0, alone) for i in range(4)]
         pool._waiting.clear()
+
+
+def test_a_process_that_dies_while_it_sends_has_failed_its_point(tmp_path: Path) -> None:
+    pool = Processes(tmp_path, Settings(), first=1, jobs=1)
+    ours, theirs = Pipe()
+    read_end, lifeline = os.pipe()
+    os.write(theirs.fileno(), struct.pack("!i", 100) + b"the first of 100 bytes")
+    theirs.close()
+    process: Any = SimpleNamespace(wait=lambda seconds: 0, returncode=-9)
+    worker = _Worker(process, ours, lifeline, tasks={0: Task(0, (), "a", rung=1)}, running=0)
+    pool._workers.append(worker)
+    ((failed,),) = pool._collect()
+    os.close(read_end)
+    assert (failed.rung, failed.failure) == (1, "its process was ended by SIGKILL")
 
 
 def swept(folder: Path, sweep: str, head: str = HEAD, **how: Any) -> Any:

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,6 +188,8 @@ def test_points_of_a_process_that_died_keep_their_own_reasons(tmp_path: Path, mo
     tasks = [Task(0, (), "a", alone="lbfgs"), Task(1, (), "b", alone="autocast")]
     assert executor._crashed(tasks, BrokenPipeError()) == []
     assert list(executor._waiting) == [[tasks[0]], [tasks[1]]]
+    (failed,) = executor._crashed([replace(tasks[0], rung=2)], BrokenPipeError())
+    assert (failed.rung, failed.alone, failed.failure) == (2, "lbfgs", "its process died: BrokenPipeError")
 
 
 def _plan(folder: Path) -> SweepPlan:

@@ -40,6 +40,9 @@ class Seen:
     def begun(self, index: int) -> None:
         self.started.append(index)
 
+    def known(self, outcomes: Any) -> None:
+        self.outcomes += outcomes
+
     def ended(self, outcomes: Any) -> None:
         self.outcomes += outcomes
 

@@ -11,16 +11,20 @@ from typing import Any
 import pytest
 
 from runner.config import load, loads
-from runner.errors import UsageError
+from runner.errors import ConfigError, UsageError
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.choosing.sampling import sampler_of
 from runner.sweep.planning import plan_sampled
 from runner.sweep.points.outcome import Outcome
+from runner.sweep.record.listing import list_sweeps
 from runner.sweep.record.reading import open_sweep
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
 from tests.sweep.configs import HEAD, written
+from tests.sweep.inline import inline
 from tests.sweep.test_running import Seen
 from tests.tables import over
+
+__all__ = ["inline"]
 
 SWEEP = """\
 sweep:
@@ -107,6 +111,18 @@ def test_tpe_learns_what_a_study_by_hand_learns() -> None:
         ("tpe", "", LOSS, r"a sampler draws from `random`, without other axes"),
         ("tpe", SWEEP, None, r"a sampler needs an objective"),
         ("tpe", SWEEP.replace("log_uniform: [1e-3, 1]", "normal: [0, 1]"), LOSS, r"cannot draw `rate` from `normal`"),
+        (
+            "tpe",
+            SWEEP.replace("choice: [0, 0.5]", "choice: [0, {uniform: [0, 1]}]"),
+            LOSS,
+            r"a sampler cannot draw inside the `choice` of `momentum`\n.*= write numbers, words or blocks of them",
+        ),
+        (
+            "tpe",
+            SWEEP.replace("log_uniform: [1e-3, 1]", "uniform: [-1e308, 1e308]"),
+            LOSS,
+            r"a sampler cannot draw `rate` from -1e\+308 to 1e\+308\n.*= write numbers that are closer",
+        ),
     ],
 )
 def test_a_sweep_that_does_not_suit_a_sampler_is_refused(
@@ -114,6 +130,60 @@ def test_a_sweep_that_does_not_suit_a_sampler_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         sampler_of(name, loads(HEAD + sweep).sweep, objective, {}, 4, 2)
+
+
+DERIVED = """\
+sweep:
+  random:
+    samples: half * 8
+    draw: {rate: {uniform: [momentum / 10, half]}, seed: {randint: ["half * 4", 5.0]}, n: {choice: range(3)}}
+  objective: {minimize: loss}
+"""
+
+
+def test_a_sampler_draws_between_derived_values_and_its_sweep_has_all_of_its_points(
+    tmp_path: Path, inline: None
+) -> None:
+    config = load(written(tmp_path, DERIVED, HEAD.replace("rate: 0.1", "rate: 0.1, half: 0.5, n: 1")))
+    plan = plan_sampled(config, "random", 2)
+    directory = start_sweep(config, plan, {}, tmp_path, How())
+    assert len(open_sweep(directory)) == 4
+    assert [each.points for each in list_sweeps(tmp_path)] == [4]
+    run_sweep(directory, plan, How(), Seen())
+    assert len(open_sweep(directory)) == 4
+    table = open_sweep(directory).to_pandas()
+    assert len(table) == 4
+    assert table.rate.between(0.05, 0.5).all()
+    assert set(table.seed) <= {2, 3, 4}
+    assert set(table.n) <= {0, 1, 2}
+    plan, how = resume_sweep(directory, How())
+    assert set(run_sweep(directory, plan, how, Seen())) == {0, 1, 2, 3}
+
+
+@over(
+    ("draw", "objective", "message"),
+    [
+        ("{rate: {uniform: [1, 0]}}", "{minimize: loss}", "`uniform` begins at 1 and ends at 0"),
+        ("{rate: {uniform: [0]}}", "{minimize: loss}", "`uniform` needs a list of two numbers, and has a list"),
+        ("{rate: {randint: [0, half]}}", "{minimize: loss}", "`randint` needs two integers"),
+        (
+            "{ratte: {uniform: [0, 1]}}",
+            "{minimize: loss}",
+            r"sweep.random.draw.ratte\n.*\n.*\^ there is no top-level key or scalar constant `ratte`",
+        ),
+        (
+            "{rate: {uniform: [0, 1]}}",
+            "{minimize: loss, mean_over: rate}",
+            r"mean_over\n.*\n.*a sampler compares single points, not means\n.*= remove it, or leave --sampler out",
+        ),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_at_its_place_with_a_sampler_too(
+    draw: str, objective: str, message: str
+) -> None:
+    sweep = f"sweep: {{random: {{samples: 2, draw: {draw}}}, objective: {objective}}}\n"
+    with pytest.raises(ConfigError, match=message):
+        plan_sampled(loads(HEAD.replace("rate: 0.1", "rate: 0.1, half: 0.5") + sweep), "tpe", 2)
 
 
 def test_without_optuna_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

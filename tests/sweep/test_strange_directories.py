@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from runner.config import load
-from runner.errors import ConfigError, UsageError
+from runner.config.files.safe_files import Folder
+from runner.errors import ConfigError, Problem, UsageError
 from runner.sweep.planning import plan_sweep
 from runner.sweep.points.outcome import from_json
+from runner.sweep.record.config import load_sweep
 from runner.sweep.record.parts import known_points, next_chunk, outcomes_on_disk, part_paths
 from runner.sweep.record.reading import open_sweep
 from runner.sweep.record.table import POINTS_FILE, write_table
@@ -116,8 +120,45 @@ def test_a_strange_rows_folder_is_refused(make: Spoil, tmp_path: Path) -> None:
     directory = begun(tmp_path)
     (directory / "rows").rmdir()
     make(directory / "rows")
-    with pytest.raises(UsageError, match=r"cannot read .*rows: it is "):
+    with pytest.raises(UsageError, match=r"cannot read .*rows: it is ") as caught:
         list(part_paths(directory))
+    assert caught.value.problems[0].hint == "remove it, then resume the sweep"
+
+
+@pytest.mark.parametrize(
+    ("read", "message", "hint"),
+    [
+        (
+            lambda directory: list(part_paths(directory)),
+            "cannot read {}/rows: Permission denied",
+            "make it readable",
+        ),
+        (
+            lambda directory: load_sweep(directory, ()),
+            "cannot read {}/sweep.yaml: Permission denied",
+            "restore it from a backup, or run `steprun sweep` with the config again",
+        ),
+    ],
+)
+def test_a_sweep_that_may_not_be_read_says_so(
+    read: Spoil, message: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = begun(tmp_path)
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    for name in ("folder", "read"):
+        monkeypatch.setattr(Folder, name, mock.Mock(side_effect=denied))
+    with pytest.raises(UsageError, match=r".") as caught:
+        read(directory)
+    assert caught.value.problems == (Problem(message.format(directory), hint),)
+
+
+def test_a_sweep_whose_table_has_no_points_says_how_to_run_them(tmp_path: Path) -> None:
+    directory = begun(tmp_path)
+    write_table(directory, [], [], {}, None)
+    with pytest.raises(UsageError, match=r".") as caught:
+        open_sweep(directory).rows(0)
+    hint = f"`steprun resume {directory}` runs its points"
+    assert caught.value.problems == (Problem(f"{directory} has no point 0", hint),)
 
 
 @pytest.mark.parametrize("text", ["[[]]", "[" * 100_000, "1", '[{"index": 1e999}]', "[null]"])

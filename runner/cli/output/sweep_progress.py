@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from runner.cli.output.bar import clock_time
 from runner.cli.output.printing import say
 from runner.cli.output.progress import can_draw
+from runner.sweep.choosing.best import Best
 from runner.sweep.choosing.groups import Means
 from runner.text import counted, printable_line, shortened
 
@@ -43,12 +44,12 @@ class SweepProgress:
         self._running: set[int] = set()
         self._difference: tuple[float, str] | None = None  # the largest of lanes that are close only
         self._alone: dict[int, str] = {}  # index → why it did not run as a lane; empty if it did
-        self._best: tuple[float, int] | None = None
+        self._warned: set[int] = set()
+        self._best = None if objective is None else Best(objective)
         self._unmeasured: set[int] = set()  # that ended, and whose objective is missing or NaN
         self._means = None if objective is None or not objective.mean_over else Means(objective, points)
         self._began = time.monotonic()
         self._before = 0  # points that an earlier process has run
-        self._first = True
         self._next = 0.0
         self._drawn = False
 
@@ -57,25 +58,33 @@ class SweepProgress:
         self._running.add(index)
         self._draw()
 
-    def ended(self, outcomes: Sequence[Outcome]) -> None:
-        """Points have ended."""
+    def known(self, outcomes: Sequence[Outcome]) -> None:
+        """Points had ended before, in another process."""
         for outcome in outcomes:
-            self._running.discard(outcome.index)
-            self._done[outcome.index] = outcome.status == "failed"
-            if outcome.alone is not None and not self._first:
-                self._alone[outcome.index] = outcome.alone
-                self._note_difference(outcome)
-            self._note_best(outcome)
-            if not self._quiet and not self._first:
-                self._print(outcome)
-        if self._first:
-            self._before = len(self._done)
-            self._first = False
+            self._before += outcome.index not in self._done
+            self._note(outcome)
         self._draw()
 
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """Points have ended, or wait to be compared."""
+        for outcome in outcomes:
+            self._running.discard(outcome.index)
+            self._note(outcome)
+            if outcome.alone is not None:
+                self._alone[outcome.index] = outcome.alone
+                self._note_difference(outcome)
+            if not self._quiet:
+                self._print(outcome)
+        self._draw()
+
+    def _note(self, outcome: Outcome) -> None:
+        self._done[outcome.index] = outcome.status == "failed"
+        self._note_best(outcome)
+
     def _print(self, outcome: Outcome) -> None:
-        """Print what a person should know of a point now: a warning, and a failure."""
-        if outcome.warning is not None:
+        """Print what a person should know of a point now: a warning, once, and a failure."""
+        if outcome.warning is not None and outcome.index not in self._warned:
+            self._warned.add(outcome.index)
             self.clear()
             say(f"warning: {printable_line(outcome.warning)}", err=True)
         if outcome.status == "failed":
@@ -100,8 +109,8 @@ class SweepProgress:
                 mean, first, count = self._means.best
                 more = f" and {count - 1:,} more" if count > 1 else ""
                 parts.append(f"best mean {self._objective.column} {mean:.5g} (point {first}{more})")
-        elif self._best is not None and self._objective is not None:
-            parts.append(f"best {self._objective.column} {self._best[0]:.5g} (point {self._best[1]})")
+        elif self._objective is not None and self._best is not None and (best := self._best.found) is not None:
+            parts.append(f"best {self._objective.column} {best[0]:.5g} (point {best[1]})")
         if self._unmeasured and self._objective is not None:
             which = "no point has" if len(self._unmeasured) == len(self._done) else f"{len(self._unmeasured):,} without"
             parts.append(f"{which} a number `{self._objective.column}`")
@@ -125,17 +134,15 @@ class SweepProgress:
                 self._difference = found
 
     def _note_best(self, outcome: Outcome) -> None:
-        if self._objective is None:
+        if self._objective is None or self._best is None:
             return
-        value, key = self._objective.of(outcome), self._objective.key
+        value = self._objective.of(outcome)
+        self._best.add(outcome.index, value)
         if self._means is not None:
             self._means.add(outcome.index, value)
         self._unmeasured.discard(outcome.index)
-        if value is None or value != value:
-            if outcome.status != "failed":
-                self._unmeasured.add(outcome.index)
-        elif self._best is None or (key(value), outcome.index) < (key(self._best[0]), self._best[1]):
-            self._best = (value, outcome.index)
+        if (value is None or value != value) and outcome.status != "failed":
+            self._unmeasured.add(outcome.index)
 
     def _draw(self) -> None:
         now = time.monotonic()

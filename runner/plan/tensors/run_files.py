@@ -177,7 +177,7 @@ def _check_is_no_sweep(text: str, folder: Path, allowed: tuple[Path, ...]) -> No
     sweep = resolved_sweep(permitted(before if of_point else text, folder, allowed))
     if is_run(sweep, SWEEP_MANIFEST) and is_allowed(sweep, (folder, *allowed)):
         points = _points(sweep)
-        if of_point and points is not None and (len(point) > _MOST_DIGITS or int(point) >= points):
+        if of_point and points and (len(point) > _MOST_DIGITS or int(point) >= points):
             raise FileFault(f"{before} has no point {point}", f"its points are 0 to {points - 1}")
         what = "a point of a sweep" if of_point else "a sweep"
         run = text if of_point else f"{text}#0"

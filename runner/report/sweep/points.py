@@ -104,7 +104,7 @@ def _chosen(order: Sequence[int], statuses: Sequence[str]) -> list[int]:
 
 def columns_data(points: Points) -> list[dict[str, Any]]:
     """The columns of the table as data: numbers as arrays, texts as places in a list of different texts."""
-    ranked = [{"name": "rank", "kind": "place", **numbers_data(points.ranks)}]
+    ranked = [{"name": free_name("rank", points.axes), "kind": "place", **numbers_data(points.ranks)}]
     found = ranked if points.best is not None else []
     found.append({"name": "point", "kind": "place", **numbers_data(points.numbers)})
     found += [_column(points, name, "axis") for name in points.axes]
@@ -113,6 +113,11 @@ def columns_data(points: Points) -> list[dict[str, Any]]:
     if "failure" in points.table.column_names and any(points.values("failure")):
         found.append(_column(points, "failure", "text"))
     return found
+
+
+def free_name(name: str, axes: Sequence[str]) -> str:
+    """The name of a column that is no axis; an axis keeps its own."""
+    return f"{name} of the point" if name in axes else name
 
 
 def _column(points: Points, name: str, kind: str) -> dict[str, Any]:

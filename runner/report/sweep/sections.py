@@ -15,7 +15,7 @@ from runner.report.markup import NOTHING, Markup, block, facts, joined, paragrap
 from runner.report.reading.curves import spans_decades
 from runner.report.section import Report, Section
 from runner.report.sweep.head import head_of, title_of
-from runner.report.sweep.points import MOST_AXES, columns_data, numbers_data, written
+from runner.report.sweep.points import MOST_AXES, columns_data, free_name, numbers_data, written
 from runner.report.sweep.subject import Subject, read_subject
 from runner.report.unreadable import unreadable
 from runner.sweep.choosing.groups import DEVIATION, MEAN, Group
@@ -59,7 +59,7 @@ def _shared(subject: Subject) -> dict[str, Any]:
     columns = columns_data(subject.points)
     if subject.halved_at:
         rungs = [subject.curves.rungs.get(identity) for identity in subject.points.values("identity")]
-        columns.append({"name": "rung", "kind": "place", **numbers_data(rungs)})
+        columns.append({"name": free_name("rung", subject.points.axes), "kind": "place", **numbers_data(rungs)})
     return {
         "points": {
             "count": len(subject.points.table),

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from runner.sweep.choosing.best import Best
 from runner.sweep.choosing.objective import Objective, averaged, mean_of
+from runner.sweep.points.axis import MEAN_COLUMNS
 from runner.sweep.points.space import Point
 
 if TYPE_CHECKING:
     import pyarrow
 
-MEAN, DEVIATION = "mean", "deviation"
+MEAN, DEVIATION = MEAN_COLUMNS
 """The columns that the points of a group have in common."""
 
 
@@ -94,11 +96,12 @@ class Means:
 
     objective: Objective
     points: Sequence[Point]
-    best: tuple[float, int, int] | None = None  # the mean, the first point, and the number of points
     _groups: dict[int, list[int]] = field(default_factory=dict)  # of each point, its group
     _values: dict[int, float | None] = field(default_factory=dict)
+    _best: Best = field(init=False)  # by the first point of a group
 
     def __post_init__(self) -> None:
+        self._best = Best(self.objective)
         found: dict[tuple[Any, ...], list[int]] = {}
         for point in self.points:
             kept = [each for each in point.values.items() if not averaged(each[0], self.objective.mean_over)]
@@ -107,14 +110,17 @@ class Means:
             self._groups[point.index] = group
 
     def add(self, index: int, value: float | None) -> None:
-        """A point has ended with this objective."""
+        """A point has this objective now."""
         self._values[index] = value
         group = self._groups.get(index, [])
         if any(member not in self._values for member in group):
             return
-        mean, _ = mean_of([self._values[member] for member in group])
-        if mean is None or math.isnan(mean):
-            return
-        key = self.objective.key
-        if self.best is None or (key(mean), group[0]) < (key(self.best[0]), self.best[1]):
-            self.best = mean, group[0], len(group)
+        if group:
+            mean, _ = mean_of([self._values[member] for member in group])
+            self._best.add(group[0], mean)
+
+    @property
+    def best(self) -> tuple[float, int, int] | None:
+        """The mean, the first point and the number of points of the best group; None if no mean is a number."""
+        found = self._best.found
+        return None if found is None else (*found, len(self._groups[found[1]]))

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.config.sections.sweep import DISTRIBUTIONS
 from runner.config.sweep_models import SweepDeclaration
 from runner.errors import Problem, UsageError, did_you_mean
 from runner.language.text.arithmetic import Scalar
+from runner.language.text.scalars import evaluate
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.space import Point
@@ -77,6 +79,8 @@ def sampler_of(
 ) -> Sampler:
     """The sampler of a sweep.
 
+    Args:
+        sweep: its distributions are valid: `space_of` checks them.
     Raises:
         UsageError: Optuna is not installed, or the sweep does not suit a sampler.
     """
@@ -99,27 +103,53 @@ def sampler_of(
     distributions: dict[str, Any] = {}
     choices: dict[str, list[Any]] = {}
     for path, written in draw.draw.items():
-        ((kind, arguments),) = written.items()
-        make = _DISTRIBUTIONS.get(kind)
-        if make is None:
-            raise UsageError(
-                Problem(f"a sampler cannot draw `{path}` from `{kind}`", f"write one of {', '.join(_DISTRIBUTIONS)}")
-            )
+        ((kind, _),) = written.items()
+        arguments = _arguments(path, written, scalars)
+        distributions[path] = _DISTRIBUTIONS[kind](optuna.distributions, arguments)
         if kind == "choice":
-            choices[path] = values_of(arguments, scalars)
-        distributions[path] = make(optuna.distributions, choices.get(path, arguments))
+            choices[path] = arguments
     direction = "minimize" if objective.minimize else "maximize"
     sampler = getattr(optuna.samplers, SAMPLERS[name])(seed=sweep.seed)
     study = optuna.create_study(direction=direction, sampler=sampler)
     return Sampler(study, distributions, choices, objective, trials, batch)
 
 
+def _arguments(path: str, written: Mapping[str, Any], scalars: Mapping[str, Scalar]) -> list[Any]:
+    """The ends of a distribution, or the values of a choice.
+
+    Raises:
+        UsageError: a sampler cannot draw from it.
+    """
+    ((kind, given),) = written.items()
+    if kind not in _DISTRIBUTIONS:
+        hint = f"write one of {', '.join(_DISTRIBUTIONS)}"
+        raise UsageError(Problem(f"a sampler cannot draw `{path}` from `{kind}`", hint))
+    if kind == "choice":
+        values = values_of(given, scalars)
+        if any(map(_draws, values)):
+            message = f"a sampler cannot draw inside the `choice` of `{path}`"
+            raise UsageError(Problem(message, "write numbers, words or blocks of them"))
+        return values
+    low, high = (evaluate(each, scalars) if isinstance(each, str) else each for each in given)
+    if not math.isfinite(high - low):
+        message = f"a sampler cannot draw `{path}` from {low:g} to {high:g}"
+        raise UsageError(Problem(message, "write numbers that are closer"))
+    return [low, high]
+
+
 _DISTRIBUTIONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "uniform": lambda optuna, ends: optuna.FloatDistribution(*ends),
     "log_uniform": lambda optuna, ends: optuna.FloatDistribution(*ends, log=True),
-    "randint": lambda optuna, ends: optuna.IntDistribution(ends[0], ends[1] - 1),
+    "randint": lambda optuna, ends: optuna.IntDistribution(int(ends[0]), int(ends[1]) - 1),
     "choice": lambda optuna, values: optuna.CategoricalDistribution(range(len(values))),
 }
+
+
+def _draws(value: Any) -> bool:
+    """Whether a value has a distribution in it."""
+    if isinstance(value, dict):
+        return (len(value) == 1 and next(iter(value)) in DISTRIBUTIONS) or any(map(_draws, value.values()))
+    return isinstance(value, list) and any(map(_draws, value))
 
 
 def _import_optuna() -> Any:

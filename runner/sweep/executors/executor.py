@@ -21,6 +21,22 @@ Event = Begun | Sequence[Outcome]
 """A point has begun, or points have ended and their rows are on disk."""
 
 
+def lost(task: Task, reason: str) -> Outcome:
+    """The outcome of a point whose process has ended or was ended: it has failed, without rows of this rung."""
+    alone = task.alone or None
+    return Outcome(
+        task.index,
+        task.identity,
+        task.overrides,
+        "failed",
+        0.0,
+        failure=reason,
+        warning=task.warning,
+        alone=alone,
+        rung=task.rung,
+    )
+
+
 class Executor(Protocol):
     """Runs points, and writes their rows to part files of the sweep directory."""
 

@@ -19,9 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import runner
-from runner.sweep.executors.executor import Begun, Event
+from runner.sweep.executors.executor import Begun, Event, lost
 from runner.sweep.executors.settings import Settings
 from runner.sweep.lanes.grouping import DIED, LATE
 from runner.sweep.points.outcome import Outcome
@@ -93,7 +94,7 @@ class Processes:
         for worker in self._workers:
             with suppress(EOFError, OSError):
                 while worker.connection.poll(max(0.0, deadline - time.monotonic())):
-                    kind, content = worker.connection.recv()
+                    kind, content = _received(worker.connection)
                     found += content if kind == "ended" else []
             _end(worker, max(0.0, deadline - time.monotonic()))
         self._workers.clear()
@@ -159,7 +160,7 @@ class Processes:
     def _receive(self, worker: _Worker) -> Iterator[Event]:
         try:
             while worker.connection.poll():
-                kind, content = worker.connection.recv()
+                kind, content = _received(worker.connection)
                 if kind == "begun":
                     worker.running, worker.since = content, time.monotonic()
                     yield Begun(content)
@@ -167,7 +168,7 @@ class Processes:
                     yield self._note(worker, content)
                 else:
                     raise content
-        except (EOFError, ConnectionResetError, pickle.UnpicklingError):
+        except EOFError:
             yield from self._died(worker)
 
     def _note(self, worker: _Worker, outcomes: list[Outcome]) -> list[Outcome]:
@@ -199,8 +200,20 @@ class Processes:
         self._waiting.extendleft(reversed(tasks.values()))
         worker.tasks = {}
         if failed is not None:
-            reason = reason or f"its process {_death(worker.process.returncode)}"
-            yield [Outcome(failed.index, failed.identity, failed.overrides, "failed", 0.0, failure=reason)]
+            yield [lost(failed, reason or f"its process {_death(worker.process.returncode)}")]
+
+
+def _received(connection: Connection) -> tuple[str, Any]:
+    """The next message of a process.
+
+    Raises:
+        EOFError: it has died, perhaps while it sent this message.
+    """
+    try:
+        kind, content = connection.recv()
+    except (OSError, pickle.UnpicklingError) as error:
+        raise EOFError from error
+    return kind, content
 
 
 def _death(code: int | None) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Problem, UsageError
-from runner.sweep.executors.executor import Event
+from runner.sweep.executors.executor import Event, lost
 from runner.sweep.executors.settings import Settings
 from runner.sweep.executors.work import run_tasks
 from runner.sweep.lanes.grouping import DIED, Grouping
@@ -107,8 +107,7 @@ class RayTasks:
             self._waiting.extendleft([task] for task in reversed(again))
             return []
         (task,) = tasks
-        reason = f"its process died: {type(error).__name__}"
-        return [Outcome(task.index, task.identity, task.overrides, "failed", 0.0, failure=reason)]
+        return [lost(task, f"its process died: {type(error).__name__}")]
 
 
 def _run_chunk(directory: str, settings: Settings, tasks: list[Task], name: str) -> list[Outcome]:

@@ -12,6 +12,13 @@ Values = Mapping[str, Any]
 """Override path → value."""
 
 
+COLUMNS = ("point", "status", "objective", "rows", "seconds", "failure", "identity")
+"""The columns of the table of points that are no axes, besides those of the scalars."""
+
+MEAN_COLUMNS = ("mean", "deviation")
+"""The columns of an objective that is a mean over some axes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """Some override paths whose values vary together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -43,7 +43,8 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
     """The outcome of a point from those of its rungs, in order."""
     whole = outcomes[0]
     for later in outcomes[1:]:
-        before = whole.kept or whole
+        lost = later.status == "failed" and not later.schema  # it has computed no row again
+        before = whole if lost else whole.kept or whole
         kept = None if later.kept is None else _joined(before, later.kept)
         whole = replace(_joined(before, later), seconds=round(whole.seconds + later.seconds, 6), kept=kept)
     return whole
@@ -64,9 +65,14 @@ def _joined(before: Outcome, later: Outcome) -> Outcome:
 
 def _both(before: Statistics, later: Statistics) -> Statistics:
     last = before[0] if later[0] is None else later[0]
-    least = [value for value in (before[1], later[1]) if value is not None]
-    most = [value for value in (before[2], later[2]) if value is not None]
-    return last, min(least, default=None), max(most, default=None)
+    return last, _chosen(min, before[1], later[1]), _chosen(max, before[2], later[2])
+
+
+def _chosen(choose: Callable[[list[float]], float], *values: float | None) -> float | None:
+    """The smallest or the largest value; NaN only if there is no number, None only if there is no value."""
+    known = [value for value in values if value is not None]
+    numbers = [value for value in known if not math.isnan(value)]
+    return choose(numbers or known) if known else None
 
 
 def to_json(outcomes: Sequence[Outcome]) -> str:

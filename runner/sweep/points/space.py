@@ -16,7 +16,7 @@ from runner.config.text.nodes import Path
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.scalars import integer, scalar_constants
-from runner.sweep.points.axis import Axis, Values
+from runner.sweep.points.axis import COLUMNS, MEAN_COLUMNS, Axis, Values
 from runner.sweep.points.overlaps import full_path, overlaps
 from runner.sweep.points.point_files import read_points
 from runner.sweep.points.values import MOST_VALUES, AxisFault, check_distribution, drawn, resolved, values_of
@@ -60,6 +60,11 @@ class Space:
         products = (itertools.product(*[axis.choices for axis in axes]) for axes in self.products)
         for index, choices in enumerate(itertools.chain.from_iterable(products)):
             yield Point(index, {path: value for choice in choices for path, value in choice.items()})
+
+    def first_choices(self) -> Space:
+        """The space with the first choice of each axis alone."""
+        products = tuple(tuple(replace(axis, choices=axis.choices[:1]) for axis in axes) for axes in self.products)
+        return Space(products, self.document)
 
     def replaced(self, axes: Mapping[str, list[Any]]) -> Space:
         """The space with more axes in every product; an axis of the same path is replaced.
@@ -147,7 +152,8 @@ class _Reader:
         return found
 
     def check(self, axes: Sequence[Axis]) -> None:
-        """Check that no axis sets the sweep itself, or what another axis sets."""
+        """Check that no axis sets the sweep itself, or what another axis sets, or is called as another column."""
+        taken = taken_names(self.config)
         for axis in axes:
             for name in axis.paths:
                 if not name or name.startswith("~") or "=" in name:
@@ -156,6 +162,8 @@ class _Reader:
                 if name.partition(".")[0] == "sweep":
                     message, hint = "an axis cannot change the sweep", "name a value of the config without its sweep"
                     self.faults.add(axis.at(name), f"{message}: `{name}`", hint, key=not axis.listed)
+                if name in taken:
+                    self.faults.add(axis.at(name), taken_message(name), taken_hint(name), key=not axis.listed)
         for overlap in overlaps(axes):
             line = self.config.document.mark(overlap.other.at(overlap.before), key=True).line
             message = f"{overlap.message}; the other is in line {line}"
@@ -212,6 +220,21 @@ class _Reader:
                 return None
         names = tuple(dict.fromkeys(name for point in points for name in point))
         return Axis(names, points, path, listed=True)
+
+
+def taken_names(config: Config) -> frozenset[str]:
+    """The names that no axis has, because other columns of the points have them."""
+    objective = None if config.sweep is None else config.sweep.objective
+    means = MEAN_COLUMNS if objective is not None and objective.mean_over else ()
+    return frozenset((*COLUMNS, *means))
+
+
+def taken_message(name: str) -> str:
+    return f"an axis cannot be called `{name}`: the table of points has another column of that name"
+
+
+def taken_hint(name: str) -> str:
+    return f"write `{full_path(name)}`, if the constant is meant"
 
 
 def without_sweep(config: Config) -> Config:

@@ -27,7 +27,8 @@ def load_sweep(directory: Path, allowed: tuple[Path, ...]) -> Config:
         with Folder(directory) as folder:
             text = folder.read(SWEEP_FILE, limits.file_bytes)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        hint = "restore it from a backup, or run `steprun sweep` with the config again"
+        raise UsageError(Problem(f"cannot read {path}: {error.strerror}", hint)) from error
     return loads(text, directory, name=str(path), limits=limits, allowed_folders=allowed)
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from runner.config.files.safe_files import Folder
+from runner.config.files.safe_files import Folder, Refused
 from runner.errors import Problem, UsageError
 from runner.sweep.points.outcome import Outcome, from_json
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
@@ -60,7 +60,8 @@ def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UsageError(f"cannot read {directory / folder}: {error.strerror}") from error
+        hint = REMOVE if isinstance(error, Refused) else "make it readable"
+        raise UsageError(Problem(f"cannot read {directory / folder}: {error.strerror}", hint)) from error
 
 
 def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
@@ -82,11 +83,13 @@ def _recorded(directory: Path) -> dict[str, dict[int, list[Outcome]]]:
     return found
 
 
-def resumable(directory: Path) -> dict[str, list[Outcome]]:
+def resumable(directory: Path, retry: bool = False) -> dict[str, list[Outcome]]:
     """Those of `outcomes_on_disk` that need not run again: their weights are there, or the state from which they go on.
 
     Every part is compared with its digests.
 
+    Args:
+        retry: whether points that have failed run again.
     Raises:
         UsageError: a part file or the table is damaged.
         RunError: a state is damaged.
@@ -102,6 +105,8 @@ def resumable(directory: Path) -> dict[str, list[Outcome]]:
             if rungs[rung][0].schema and (identity, rung) not in weighed:
                 break
             kept.append(rungs[rung][0])
+        if retry:
+            kept = [outcome for outcome in kept if outcome.status != "failed"]
         while kept and kept[-1].state is not None:
             if there(kept[-1].state):
                 break

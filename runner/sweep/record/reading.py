@@ -183,7 +183,12 @@ class Sweep:
 
     def _identity(self, point: int) -> str:
         if point not in self._identities:
-            hint = f"its points are 0 to {len(self._identities) - 1}"
+            count = len(self._identities)
+            hint = (
+                f"its points are 0 to {count - 1}"
+                if count
+                else f"`steprun resume {shlex.quote(str(self.path))}` runs its points"
+            )
             raise UsageError(Problem(f"{self.path} has no point {point}", hint))
         return str(self._identities[point])
 

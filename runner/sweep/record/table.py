@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,13 +65,14 @@ def write_table(
     points: Sequence[Point],
     outcomes: Mapping[int, Outcome],
     objective: Objective | None,
+    bare: Collection[Outcome] = (),
 ) -> None:
     """Write the table of a sweep atomically.
 
-    Its metadata has the outcomes without rows: a point that failed before its first row is in no part file.
+    Args:
+        bare: the outcomes without rows, which are in no part file, each of its rung alone. The metadata has them.
     """
-    bare = [outcome for outcome in outcomes.values() if not outcome.schema]
-    table = points_table(tasks, points, outcomes, objective).replace_schema_metadata({_OUTCOMES: to_json(bare)})
+    table = points_table(tasks, points, outcomes, objective).replace_schema_metadata({_OUTCOMES: to_json(list(bare))})
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write_atomically(directory / POINTS_FILE, sealed(sink.getvalue(), [point.index for point in points]))

@@ -400,8 +400,9 @@ def test_a_point_that_a_sweep_does_not_have_is_refused_with_those_that_it_has(po
     assert problem.hint == "its points are 0 to 11"
 
 
-def test_a_point_that_a_sweep_has_is_no_run(tmp_path: Path) -> None:
+@over("points", [12, 0])  # 0: a sweep with a sampler of an earlier version
+def test_a_point_that_a_sweep_has_is_no_run(points: int, tmp_path: Path) -> None:
     (tmp_path / "many").mkdir(exist_ok=True)
-    (tmp_path / "many" / "sweep.json").write_text('{"status": "finished", "points": 12}')
+    (tmp_path / "many" / "sweep.json").write_text(json.dumps({"status": "finished", "points": points}))
     with pytest.raises(runner.ConfigError, match="many#11 is a point of a sweep, not a run"):
         runner.compile(runner.load(write(tmp_path, FINE % "'many#11'")))
