@@ -1,4 +1,4 @@
-"""The commands of a day, in the environment that nox is installed in.
+"""Everyday commands, in the environment that nox is installed in.
 
 .venv/bin/pip install nox
 .venv/bin/nox -s fast

@@ -175,6 +175,7 @@ def test_a_run_that_auto_makes_one_of_xla_has_the_versions_of_jax(
     assert of_jax(open_run(directory).manifest["versions"]) == {}
     monkeypatch.setattr(choice, "STARTED", 0)
     monkeypatch.setattr(choice, "COMPILED", 0)
+    monkeypatch.setattr(choice, "UPDATED", 0)
     directory = stopped(tmp_path, "auto", 2)
     run: Run = open_run(directory)
     assert (run.manifest["engine"], of_jax(run.manifest["versions"])) == ("xla", installed())

@@ -199,6 +199,7 @@ def test_each_point_chooses_its_engine_and_a_sweep_is_not_resumed_where_it_would
     pytest.importorskip("jax")
     monkeypatch.setattr(choice, "STARTED", 100)  # µs: xla pays after a few iterations
     monkeypatch.setattr(choice, "COMPILED", 0)
+    monkeypatch.setattr(choice, "UPDATED", 0)
     directory = begun(tmp_path, "sweep: {grid: {steps: [2, 50]}}\n", HEAD + "engine: auto\n")
     sweep = open_sweep(directory)
     for index, engine in enumerate(("eager", "xla")):

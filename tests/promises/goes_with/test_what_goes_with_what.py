@@ -57,7 +57,7 @@ def test_machine_code_is_close_too(name: str, tmp_path: Path, inductor_cache: Pa
 @pytest.mark.slow
 def test_auto_is_xla_for_each_capability_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jax")
-    for cost in ("STARTED", "COMPILED"):
+    for cost in ("STARTED", "COMPILED", "UPDATED"):
         monkeypatch.setattr(choice, cost, 0)
     write_files(tmp_path)
     chosen = set()

@@ -15,6 +15,7 @@ from runner.language.graph.computation import Computation
 from runner.language.inference.inference import readable_bytes
 from runner.optim import OptimizerPlan
 from runner.plan.checks.engines.compilable import loop_around
+from runner.plan.checks.engines.step_size import update_operations, updated
 from runner.plan.checks.engines.translatable import check_jax, check_translatable
 from runner.plan.checks.mixed_precision import check_scaled
 from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart, LossScaling, Train
@@ -28,7 +29,10 @@ STARTED = 3_000_000
 """Microseconds for importing JAX and tracing the first step."""
 
 COMPILED = 50_000
-"""Microseconds for compiling one operation of an expression, with gradients and update."""
+"""Microseconds for compiling one operation of an expression, with gradients and the update of a few parameters."""
+
+UPDATED = 2_400
+"""Microseconds for tracing and compiling one operation of an update, where a step has so many that they decide."""
 
 LARGEST_OPERATION = 256 << 10
 """Bytes that one operation may compute on average; in a larger one, most of the time is not the call of it."""
@@ -41,6 +45,12 @@ class _Loop:
     iterations: int
     operations: int
     bytes: int  # of all that its expression reads and computes
+    updates: int  # operations of the update
+
+    @property
+    def cost(self) -> int:
+        """Microseconds for compiling the step."""
+        return max(self.operations * COMPILED, self.updates * UPDATED)
 
 
 def choose_engine(
@@ -56,9 +66,9 @@ def choose_engine(
     It is `xla` if that supports the config and its iterations save more than compiling costs, else `eager`.
     The cost of both is an estimate from the numbers of iterations and of operations.
     """
-    loops = list(_loops(program))
+    loops = list(_loops(program, optimizers))
     saved = sum(loop.iterations * loop.operations for loop in loops) * SAVED
-    cost = STARTED + sum(loop.operations for loop in loops) * COMPILED
+    cost = STARTED + sum(loop.cost for loop in loops)
     iterations = sum(loop.iterations for loop in loops)
     estimate = f"{iterations:,} iterations save about {_seconds(saved)} s, and compiling costs about {_seconds(cost)} s"
     obstacle = _obstacle(config, loops)
@@ -105,7 +115,7 @@ def _obstacle(config: Config, loops: Sequence[_Loop]) -> str | None:
     return None
 
 
-def _loops(program: Sequence[Instruction]) -> Iterator[_Loop]:
+def _loops(program: Sequence[Instruction], optimizers: Mapping[str, OptimizerPlan]) -> Iterator[_Loop]:
     times: list[int] = []
     for position, instruction in enumerate(program):
         if isinstance(instruction, LoopStart):
@@ -118,7 +128,9 @@ def _loops(program: Sequence[Instruction]) -> Iterator[_Loop]:
             and loop_around(program, position) is not None
         ):
             largest = max(map(_size, instruction.argument.evaluation.computations()))
-            yield _Loop(math.prod(times), *largest)
+            parameters = updated(instruction.argument, optimizers)
+            updates = sum(update_operations(optimizer, name) for optimizer, name in parameters)
+            yield _Loop(math.prod(times), *largest, updates)
 
 
 def _size(computation: Computation) -> tuple[int, int]:
