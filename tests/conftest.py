@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
+    for name in ("common_utils", "opinfo.core"):
+        module: Any = sys.modules.get(f"torch.testing._internal.{name}")
+        if module is not None:  # for each sample, torch looks through the stack for a test of unittest: 5/6 of the time
+            module.extract_test_fn = lambda: None
     gc.freeze()  # modules and tests live to the end, and no collection need visit them
 
 
