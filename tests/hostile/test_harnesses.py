@@ -7,11 +7,16 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 
+import runner
+from runner.errors import ConfigError
 from tests.hostile import bit_flips, snapshots
 from tests.hostile.children import tried
 
@@ -54,6 +59,30 @@ def test_a_flipped_bit_is_noticed_or_changes_no_number_that_has_a_digest() -> No
     assert sum(map(sum, tally.values())) == 94
     noticed = {kind for kind, counts in tally.items() if counts[bit_flips.WORDS.index(bit_flips.NOTICED)]}
     assert {"interrupted: 00000.parquet", "snapshot: state", "sweep finished: points.parquet"} <= noticed
+
+
+def test_a_flipped_bit_in_the_footer_of_a_parquet_file_never_ends_the_process(tmp_path: Path) -> None:
+    """pyarrow does so where a program asks for statistics that contradict the schema: 30 bits of this footer."""
+    pyarrow.parquet.write_table(pyarrow.table({"a": [0.5, 1.5], "b": [1.0, 2.0]}), tmp_path / "sound.parquet")
+    content = (tmp_path / "sound.parquet").read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    bits = range(8 * start, 8 * len(content), 5)
+    text = (
+    constants = "constants: {x: {file: damaged.parquet, columns: [a, b]}}"
+    text = f"parameters: {{w: 1.0}}\n{constants}\nexpression: f = w * x.sum()\n"
+    )
+
+    def attempt(case: int) -> str | None:
+        flipped = bytearray(content)
+        flipped[bits[case] // 8] ^= 1 << bits[case] % 8
+        (tmp_path / "damaged.parquet").write_bytes(flipped)
+        with suppress(ConfigError):
+            runner.compile(runner.loads(text, base=tmp_path))
+        return None
+
+    (tmp_path / "damaged.parquet").write_bytes(content)
+    runner.compile(runner.loads(text, base=tmp_path))
+    assert list(tried(attempt, 0, len(bits))) == []
 
 
 def test_a_killed_command_leaves_what_can_be_read_and_gone_on_with() -> None:

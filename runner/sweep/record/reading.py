@@ -17,6 +17,7 @@ import pyarrow.compute
 from torch import Tensor
 
 from runner.errors import Problem, UsageError
+from runner.plan.data.tables.parquet_files import chunks_of
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import recorded_folders
 from runner.record.rows.arrow import columns_of
@@ -256,14 +257,14 @@ def _span(path: Path) -> Span:
     Raises:
         UsageError: it is damaged.
     """
-    return span_in(path) or read_part(path, lambda file: _measured_span(file.metadata), rows=False)
+    return span_in(path) or read_part(path, _measured_span, rows=False)
 
 
-def _measured_span(metadata: pyarrow.parquet.FileMetaData) -> Span:
+def _measured_span(file: pyarrow.parquet.ParquetFile) -> Span:
     """The smallest and the largest value of the first column of a part; all if its footer has none."""
     least, most = math.inf, -math.inf
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(0).statistics
+    for group in range(file.metadata.num_row_groups):
+        statistics = chunks_of(file, group, ["point"]).column(0).statistics
         if statistics is None or not statistics.has_min_max:
             return -math.inf, math.inf
         least, most = min(least, statistics.min), max(most, statistics.max)

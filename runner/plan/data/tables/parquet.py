@@ -18,11 +18,14 @@ from runner.plan.data.sandbox import FileFault
 from runner.plan.data.tables.columns import Columns, check_alike, chosen_of
 from runner.plan.data.tables.conversions import CellFault, Conversion, Reading, as_floating, converted, missing_integer
 from runner.plan.data.tables.parquet_cells import cells_of, is_plain_text
-from runner.plan.data.tables.parquet_files import REWRITE, Paths, open_parquet, row_groups
+from runner.plan.data.tables.parquet_files import REWRITE, Paths, chunks_of, open_parquet, row_groups
 from runner.plan.data.tables.text_table import first_inexact
 
 ROWS_AT_ONCE = 1 << 16
 """Rows of a Parquet file to decode at a time."""
+
+SMALL_READ = 1 << 16
+"""Bytes of a Parquet file to read at a time where the first row of a row group is enough."""
 
 
 def describe_parquet(paths: Paths, columns: Columns, reading: Reading) -> tuple[tuple[int, ...], torch.dtype]:
@@ -132,7 +135,7 @@ def groups_in_doubt(paths: Paths, columns: Columns, reading: Reading, dtype: tor
     found: list[int] = []
     passed = 0
     for path in paths:
-        with open_parquet(path) as (parquet, name):
+        with open_parquet(path, buffered=SMALL_READ) as (parquet, name):
             layout = _layout(parquet, columns, reading, name)
             casts = {}
             for column in layout.columns:
@@ -140,7 +143,7 @@ def groups_in_doubt(paths: Paths, columns: Columns, reading: Reading, dtype: tor
                 casts[column] = (kind, layout.dtype, dtype)
             places = _places(parquet.metadata, casts)
             for group in range(parquet.metadata.num_row_groups):
-                chunks = parquet.metadata.row_group(group)
+                chunks = chunks_of(parquet, group, list(casts))
                 if not all(_is_sure(chunks.column(place).statistics, casts[column]) for place, column in places):
                     found.append(passed + group)
             passed += parquet.metadata.num_row_groups

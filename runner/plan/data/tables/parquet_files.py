@@ -18,9 +18,11 @@ Paths = Sequence[Path]
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[tuple[Any, str]]:
+def open_parquet(path: Path, *, buffered: int = 0) -> Iterator[tuple[Any, str]]:
     """Context manager that opens a Parquet file, and gives its name.
 
+    Args:
+        buffered: bytes to read at a time; by default all of a column of a row group.
     Raises:
         FileFault: it is not a valid one; also of faults that reading it inside the block finds.
     """
@@ -29,10 +31,22 @@ def open_parquet(path: Path) -> Iterator[tuple[Any, str]]:
 
     with open_ordinary(path) as file:
         try:
-            yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True), path.name
+            yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True, buffer_size=buffered), path.name
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it cannot be read"
             raise FileFault(f"{path.name} is not a valid Parquet file: {reason}", REWRITE) from error
+
+
+def chunks_of(parquet: Any, group: int, columns: Sequence[str]) -> Any:
+    """What the footer says of a row group, after its columns were opened.
+
+    pyarrow ends the process where the footer of a damaged file contradicts itself in a column that was not.
+
+    Raises:
+        pyarrow.ArrowException, OSError: the file is damaged.
+    """
+    next(parquet.iter_batches(1, row_groups=[group], columns=list(columns), use_threads=False), None)
+    return parquet.metadata.row_group(group)
 
 
 def parquet_names(paths: Paths) -> tuple[str, ...]:
