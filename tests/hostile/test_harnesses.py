@@ -67,10 +67,8 @@ def test_a_flipped_bit_in_the_footer_of_a_parquet_file_never_ends_the_process(tm
     content = (tmp_path / "sound.parquet").read_bytes()
     start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
     bits = range(8 * start, 8 * len(content), 5)
-    text = (
     constants = "constants: {x: {file: damaged.parquet, columns: [a, b]}}"
     text = f"parameters: {{w: 1.0}}\n{constants}\nexpression: f = w * x.sum()\n"
-    )
 
     def attempt(case: int) -> str | None:
         flipped = bytearray(content)
