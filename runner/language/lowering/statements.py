@@ -19,6 +19,9 @@ from runner.language.text.parse import assigned_names
 MAX_FAULTS = 10
 """The maximum number of errors reported for one expression."""
 
+_NAMES = "write `{} = …` to name a value; `==` compares"
+"""The hint for a statement `name == …`."""
+
 
 def program(lowering: Lowering, statements: Sequence[ast.stmt], faults: list[LanguageError]) -> str:
     """Lowers the statements of a whole expression. An error in one statement does not hide those in the next."""
@@ -83,7 +86,7 @@ def _statement(lowering: Lowering, statement: ast.stmt, final: bool) -> str | No
     except LanguageError as error:
         name = _compared_name(statement)
         if name is not None and error.message == f"`{name}` is not declared":
-            error.hint = f"write `{name} = …` to name a value; `==` compares"
+            error.hint = _NAMES.format(name)
         raise
     lowering.named["value"] = lowering.plain(value)
     return "value"
@@ -92,9 +95,7 @@ def _statement(lowering: Lowering, statement: ast.stmt, final: bool) -> str | No
 def _unused(lowering: Lowering, statement: ast.Expr) -> LanguageError:
     """The error for a value in the middle of a block."""
     name = _compared_name(statement)
-    hint = "give it a name: `name = …`, or remove the line"
-    if name is not None:
-        hint = f"write `{name} = …` to name a value; `==` compares"
+    hint = "give it a name: `name = …`, or remove the line" if name is None else _NAMES.format(name)
     return lowering.fault(statement, "this value is not used", hint)
 
 

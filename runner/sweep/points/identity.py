@@ -17,7 +17,7 @@ from runner.config import Config
 from runner.config.keys import AUTO
 from runner.config.text.emit import is_column_file_path, is_file_path
 from runner.config.text.nodes import MapNode, Node, ScalarNode, walk
-from runner.plan.checks.engines.choice import extras
+from runner.plan.checks.engines.versions import jax_versions
 from runner.record.checkpoints.config_fields import config_fields, value_of
 from runner.record.data_files import data_files
 
@@ -26,6 +26,11 @@ _DIGITS = 16
 
 _BLANK = f"@{secrets.token_hex(16)}@"
 """Stands for a number. Neither it nor a number has a character that JSON escapes."""
+
+
+def _extras() -> dict[str, str]:
+    """The versions of the installed extras that `engine: auto` looks at: that of jax, not of its compiler."""
+    return {name: version for name, version in jax_versions().items() if name == "jax"}
 
 
 class Identities:
@@ -47,7 +52,7 @@ class Identities:
             "fields": fields,
             "files": {path: self._file(path) for path in sorted(_files_of(config))},
             "versions": [runner.__version__, str(torch.__version__)],
-            **({"extras": extras()} if config.engine == AUTO else {}),  # each point chooses its engine by these
+            **({"extras": _extras()} if config.engine == AUTO else {}),  # each point chooses its engine by these
         }
 
         templates: dict[tuple[str, ...], list[str]] = {}

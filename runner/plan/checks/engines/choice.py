@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from runner.language.graph.computation import Computation
 from runner.language.inference.inference import readable_bytes
 from runner.optim import OptimizerPlan
 from runner.plan.checks.engines.compilable import loop_around
-from runner.plan.checks.engines.step_size import update_operations, updated
+from runner.plan.checks.engines.step_size import updates_of
 from runner.plan.checks.engines.translatable import check_jax, check_translatable
 from runner.plan.checks.mixed_precision import check_scaled
 from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart, LossScaling, Train
@@ -87,14 +86,6 @@ def choose_engine(
     return (_with_engine(config, "xla"), estimate) if obstacle is None else (_with_engine(config, "eager"), obstacle)
 
 
-def extras() -> Mapping[str, str]:
-    """The versions of the installed extras that a choice depends on."""
-    try:
-        return {"jax": importlib.metadata.version("jax")}
-    except importlib.metadata.PackageNotFoundError:
-        return {}
-
-
 def _with_engine(config: Config, engine: str) -> Config:
     """The config with an engine; its other fields stay, also those that differ from its document."""
     chosen = config.model_copy(update={"engine": engine})
@@ -128,9 +119,7 @@ def _loops(program: Sequence[Instruction], optimizers: Mapping[str, OptimizerPla
             and loop_around(program, position) is not None
         ):
             largest = max(map(_size, instruction.argument.evaluation.computations()))
-            parameters = updated(instruction.argument, optimizers)
-            updates = sum(update_operations(optimizer, name) for optimizer, name in parameters)
-            yield _Loop(math.prod(times), *largest, updates)
+            yield _Loop(math.prod(times), *largest, updates_of(instruction.argument, optimizers))
 
 
 def _size(computation: Computation) -> tuple[int, int]:

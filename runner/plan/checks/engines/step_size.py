@@ -44,8 +44,13 @@ def updated(train: Train, optimizers: Mapping[str, OptimizerPlan]) -> list[tuple
     ]
 
 
+def updates_of(train: Train, optimizers: Mapping[str, OptimizerPlan]) -> int:
+    """About how many operations of a traced step belong to the updates of its parameters."""
+    return sum(update_operations(optimizer, name) for optimizer, name in updated(train, optimizers))
+
+
 def update_operations(optimizer: OptimizerPlan, parameter: str) -> int:
-    """About how many operations of a traced step belong to the update of one parameter."""
+    """The same for one parameter."""
     if optimizer.rule is None:
         return _OPERATIONS.get(optimizer.kind, _UNKNOWN)
     equations = sum(node.op.startswith("call_") for node in optimizer.rule.update[parameter].nodes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,8 @@ from runner.faults import Faults, sentence
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan
 from runner.plan.checks.engines.compilable import check_compilable, loop_around
-from runner.plan.checks.engines.step_size import MOST_IN_A_STEP, update_operations, updated
+from runner.plan.checks.engines.step_size import MOST_IN_A_STEP, updated, updates_of
+from runner.plan.checks.engines.versions import jax_versions
 from runner.plan.checks.whole_steps import EAGER
 from runner.plan.memory import unbounded_memory, uncollected
 from runner.plan.program.instructions import Action, Instruction, Train
@@ -38,9 +38,8 @@ _INSTALL = "install it with `pip install 'steprun[xla]'`"
 
 def check_jax(device: str, faults: Faults) -> None:
     """Report a missing or old JAX, and a device that it never has."""
-    try:
-        version = importlib.metadata.version("jax")
-    except importlib.metadata.PackageNotFoundError:
+    version = jax_versions().get("jax")
+    if version is None:
         message = "`engine: xla` needs JAX, and it is not installed"
         faults.add(("engine",), message, f"{_INSTALL}, or write {OTHERS}")
         return
@@ -144,7 +143,7 @@ def _check_sizes(
         if not (isinstance(action, Action) and isinstance(action.argument, Train)):
             continue
         train, parameters = action.argument, updated(action.argument, optimizers)
-        updates = sum(update_operations(optimizer, name) for optimizer, name in parameters)
+        updates = updates_of(train, optimizers)
         total = updates + train.accumulate * operations.get(id(train.evaluation), 0)
         if total <= MOST_IN_A_STEP:
             continue
