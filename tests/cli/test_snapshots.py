@@ -101,6 +101,7 @@ def test_update_takes_the_snapshot_of_a_config_that_has_none(folder: Path) -> No
     done = steprun("check", "third.yaml", cwd=folder)
     assert done.code == 3
     assert "third.yaml has no snapshot\n  = `steprun snapshot third.yaml` takes one" in done.out
+    assert "1 snapshot: 1 missing in " in done.out
     assert steprun("check", "third.yaml", "--update=new", cwd=folder).code == 0
     assert (folder / "snapshots" / "third.yaml").is_file()
 

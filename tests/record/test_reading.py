@@ -156,6 +156,13 @@ def test_a_data_frame_has_numbers_where_there_is_one_element(tmp_path: Path) -> 
     numpy.testing.assert_array_equal(frame["h"][1], numpy.array([0.0, 1.0], dtype=numpy.float32))
 
 
+def test_every_column_of_a_data_frame_can_be_written(linear: Run) -> None:
+    frame = linear.to_pandas()
+    for name in frame.columns:
+        frame.loc[0, name] = frame.loc[1, name]
+    assert frame.loc[0].equals(frame.loc[1])
+
+
 def test_a_data_frame_needs_pandas(linear: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(UsageError, match=r"to_pandas needs pandas\n.*pip install pandas"):

@@ -160,7 +160,7 @@ def test_equal_points_of_a_sampler_keep_rows_of_their_own(tmp_path: Path, monkey
     assert len(list(part_paths(tmp_path))) == 1
     assert rows_of(tmp_path, "rows") == before
     assert len(rows_of(tmp_path, "weights")) == 3
-    for index in (0, 3, 7, 5):  # point 5 is finished by one of the others
+    for index in (0, 3, 7, 5, 99):  # points 5 and 99 are finished by one of the others
         ((outcome, _),) = reading._parts_of(tmp_path, "rows", index, "same", {})
         assert outcome.identity == "same"
     merging.remove_superseded(tmp_path, {"other": 0}, lambda: 200)

@@ -54,6 +54,8 @@ def test_a_step_without_gradients_is_warned_of(steps: str, path: str, message: s
         "[backward, {zero_grad: {}, when: iteration > 1}, step]",
         "[backward, {repeat: {times: 2, steps: [zero_grad]}}, backward, step]",
         "[zero_grad, backward, step, zero_grad]",
+        "[backward, zero_grad, {repeat: {times: 3, steps: [step, backward]}}]",
+        "[repeat: {times: 4, steps: [backward, {zero_grad: {}, every: 2}, step]}]",
     ],
 )
 def test_a_step_that_may_find_gradients_is_not(steps: str) -> None:
