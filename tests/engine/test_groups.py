@@ -196,7 +196,7 @@ def test_garbage_collection_that_is_off_or_frozen_stays_so(monkeypatch: pytest.M
         try:
             frozen = gc.get_freeze_count()
             list(runner.execute(plan))
-            assert gc.get_freeze_count() == frozen
+            assert 0 < gc.get_freeze_count() <= frozen  # what ends in the meantime leaves the frozen ones
         finally:
             gc.unfreeze()
         gc.disable()
