@@ -19,6 +19,7 @@ import runner
 from benchmarks import compiled, digits, linear, transformer
 from benchmarks.measure import Compiled, Workload
 from benchmarks.training import DATA_FOLDER, plan
+from runner.plan.checks.engines import translatable
 from runner.plan.streams import stream_seed
 
 STEPS, EPOCHS = compiled.STEPS, 100
@@ -49,18 +50,16 @@ def translated(config: Path, *overrides: str) -> Compiled:
     Returns:
         the seconds of its compilation: of the trace while planning too, which finds what has no translation.
     """
-    from runner.language.xla import checking
-
-    seconds, untranslatable = 0.0, checking.untranslatable
+    seconds, check = 0.0, translatable._check_expressions
 
     def timed(*given: Any) -> Any:
         nonlocal seconds
         begun = time.perf_counter()
-        found = untranslatable(*given)
+        found = check(*given)
         seconds += time.perf_counter() - begun
         return found
 
-    with mock.patch.object(checking, "untranslatable", timed):
+    with mock.patch.object(translatable, "_check_expressions", timed):
         run = compiled.compiled(config, *overrides, engine="xla")
     return Compiled(seconds + run.seconds)
 

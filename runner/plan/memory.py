@@ -114,8 +114,9 @@ def _limited(kind: str, taken: Callable[[], int], room: int) -> Iterator[None]:
 def uncollected() -> Iterator[None]:
     """Context manager that turns garbage collection off while a block makes many objects.
 
-    If it imports modules, what it made counts as old afterwards, since it stays. Otherwise Python would look at all of
-    it at once, and again a little later. Nothing changes where garbage collection is off already.
+    At its end they are collected once, so what a caller measures of the block includes what it leaves. If it imports
+    modules, they count as old instead, since they stay. Otherwise Python would look at all of them at once, and again a
+    little later. Nothing changes where garbage collection is off already.
     """
     if not gc.isenabled():
         yield
@@ -125,10 +126,13 @@ def uncollected() -> Iterator[None]:
     try:
         yield
     finally:
-        if len(sys.modules) > modules and not gc.get_freeze_count():  # else what the caller froze would thaw
+        imports = len(sys.modules) > modules
+        if imports and not gc.get_freeze_count():  # else what the caller froze would thaw
             gc.freeze()
             gc.unfreeze()
         gc.enable()
+        if not imports:
+            gc.collect(0)
 
 
 def _allocated() -> int:

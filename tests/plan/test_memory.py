@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import types
+import weakref
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -51,12 +52,22 @@ def test_what_imports_make_uncollected_counts_as_old_and_collection_goes_on_afte
             if imports:
                 monkeypatch.setitem(sys.modules, "a_new_module", types.ModuleType("a_new_module"))
         assert gc.isenabled()
-        assert any(found is kept for found in gc.get_objects(generation=0)) != imports
+        assert any(found is kept for found in gc.get_objects(generation=2)) == imports
     finally:
         gc.freeze()  # as the process of the tests was
     with pytest.raises(KeyError), memory.uncollected():
         raise KeyError
     assert gc.isenabled()
+
+
+def test_what_is_made_uncollected_and_given_up_is_collected_at_the_end() -> None:
+    with memory.uncollected():
+        given_up = _Kept()
+        given_up.itself = given_up  # type: ignore[attr-defined]
+        left = weakref.ref(given_up)
+        del given_up
+        assert left() is not None
+    assert left() is None
 
 
 def test_uncollected_keeps_what_the_caller_froze_or_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from runner.engine.compiled.library import Library
 from runner.engine.compiled.trainer import run_in_regions
 from runner.engine.rows import AnyRows
 from runner.engine.state import State, initial_state
-from runner.engine.xla.translated import COMPILER, XlaFault
+from runner.engine.xla.translated import XlaFault, compiler
 from runner.errors import RunError
 from runner.language.xla.checking import DEPENDENT, reason_of
 from runner.language.xla.operators import Unsupported
@@ -24,7 +24,7 @@ def execute(plan: Plan, state: State | None = None, **given: Any) -> Iterator[An
     """Runs a plan for `engine: xla`; arguments, rows and errors are those of `run_in_regions`."""
     state = initial_state(plan) if state is None else state
     try:
-        yield from run_in_regions(partial(Library, COMPILER), plan, state, **given)
+        yield from run_in_regions(partial(Library, compiler()), plan, state, **given)
     except Unsupported as error:
         raise _untranslated(plan, state.position, reason_of(error)) from error
     except DependentDraw as error:

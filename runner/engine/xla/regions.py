@@ -12,7 +12,7 @@ from jax import lax
 from torch import Tensor, fx
 
 from runner.engine.compiled.training import Tensors
-from runner.engine.xla.exchange import own, padded, to_jax, to_torch
+from runner.engine.xla.exchange import Exchange, padded, to_torch
 from runner.language.xla.operators.translate import translate_checked
 
 Arrays = list[jax.Array]
@@ -34,6 +34,7 @@ class Region:
     Args:
         graph: one iteration. Its inputs are the carry, the fixed inputs, and the inputs of the iteration.
         carried, fixed: the lengths of the carry and of the fixed inputs.
+        exchange: passes tensors to JAX; that of all regions that carry the same state.
         lanes: of a step of several runs, the dimension of the runs in each input of the graph; None where all runs
             have the same. Outputs have it first.
         every: which iterations are stacked: only those that end `every` of them, and the last.
@@ -46,6 +47,7 @@ class Region:
         carried: int,
         fixed: int,
         longest: int,
+        exchange: Exchange,
         *,
         lanes: Sequence[int | None] = (),
         every: int = 1,
@@ -61,6 +63,7 @@ class Region:
         self._carried = carried
         self._fixed = fixed
         self._longest = longest
+        self._exchange = exchange
         self._every = every
         self._flags = flags
         self._compiled: Callable[..., tuple[Arrays, Arrays]] | None = None
@@ -87,7 +90,7 @@ class Region:
             after, outputs = self._compiled(*self._given(carry, each, fixed, passed))
             for value in (*after, *outputs):
                 value.block_until_ready()
-            left = [own(value, before) for value, before in zip(to_torch(after), carry, strict=True)]
+            left = self._exchange.to_torch(after, carry)
             kept, found = (passed + count - 1) // self._every + 1, to_torch(outputs)
             flags = len(found) - self._flags
             stacked = [value[: kept if place < flags else count] for place, value in enumerate(found)]
@@ -95,7 +98,8 @@ class Region:
 
     def _given(self, carry: Tensors, each: Tensors, fixed: Tensors, passed: int) -> Given:
         stacked = [padded(value, self._longest) for value in each]
-        return numpy.array([each[0].shape[0], passed], numpy.int32), to_jax(carry), to_jax(stacked), to_jax(fixed)
+        counts, to_jax = numpy.array([each[0].shape[0], passed], numpy.int32), self._exchange.to_jax
+        return counts, to_jax(carry), to_jax(stacked), to_jax(fixed)
 
     def _once(self, counts: Any, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
         after, outputs = self._iteration(carry, [value[0] for value in each], fixed)

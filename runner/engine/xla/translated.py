@@ -14,6 +14,7 @@ from runner.engine.compiled.library import SHORTER, Compiler, Report
 from runner.engine.compiled.trainer import tracing
 from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.faults import FAULTS
+from runner.engine.xla.exchange import Exchange
 from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
 from runner.language.lowering.diagnosis import memory_message, torch_message
@@ -59,6 +60,7 @@ class Translated:
     built: Built
     longest: int  # the maximum number of iterations per call
     report: Report
+    exchange: Exchange
     traced: Traced | None = None
     region: Region | None = None
     reported: bool = False
@@ -93,7 +95,7 @@ class Translated:
         stacked = [*each, *self._drawn(self.traced.draws, each, seed)]
         if self.region is None:
             with uncollected(), _faults("compile"):
-                region = Region(self.traced.graph, len(carry), len(fixed), self.longest)
+                region = Region(self.traced.graph, len(carry), len(fixed), self.longest, self.exchange)
                 region.compile(carry, stacked, fixed)
             self.region = region
             if not self.reported:
@@ -129,9 +131,12 @@ def _longest(_argument: Train) -> int:
     return MOST_AT_ONCE
 
 
-def _made(built: Built, stacked: int, longest: int, report: Report) -> Translated:
-    limits = (longest, REGION_BYTES // max(1, built.bytes + stacked), STACK_BYTES // max(1, stacked))
-    return Translated(built, max(1, min(limits)), report)
+def compiler() -> Compiler:
+    """What compiles the steps of one run."""
+    exchange = Exchange()
 
+    def make(built: Built, stacked: int, longest: int, report: Report) -> Translated:
+        limits = (longest, REGION_BYTES // max(1, built.bytes + stacked), STACK_BYTES // max(1, stacked))
+        return Translated(built, max(1, min(limits)), report, exchange)
 
-COMPILER = Compiler(_longest, _made, plain_kernels)
+    return Compiler(_longest, make, plain_kernels)

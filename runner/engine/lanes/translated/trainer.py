@@ -31,6 +31,7 @@ from runner.engine.rows import Path, Rows
 from runner.engine.session import KEPT, Session, open_session
 from runner.engine.state import Schedule, initial_state
 from runner.engine.steps.step_code import Run
+from runner.engine.xla.exchange import Exchange
 from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
 from runner.engine.xla.translated import REGION_BYTES, STACK_BYTES
@@ -119,6 +120,7 @@ class _LaneTrainer:
         self._drawing = Drawing(self._state, argument, self._loop)
         self._preparing = Preparing(first.binding.plan, first.binding.state, argument)
         self._compiled: dict[Hashable, _Compiled] = {}
+        self._exchange = Exchange()
         last = session.last_loop
         self._keeps = self._loop is not None and last is not None and self._loop.loop == last.loop
         if self._keeps:
@@ -272,7 +274,9 @@ class _LaneTrainer:
         try:
             traced = trace(flat, examples)
             flags = 1 + bool(built.training.watched)
-            region = Region(traced.graph, carried, other, longest, lanes=axes, every=self._every, flags=flags)
+            region = Region(
+                traced.graph, carried, other, longest, self._exchange, lanes=axes, every=self._every, flags=flags
+            )
         except Unsupported as error:
             raise NotStackable(reason_of(error)) from error
         region.compile(carry, each, [of_lanes(value) for value in fixed])

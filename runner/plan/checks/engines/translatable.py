@@ -101,15 +101,20 @@ def check_translatable(
         _check_sizes(program, optimizers, faults)  # before anything is traced
     if faults.problems:
         return
+    operations = _check_expressions(program, trainable, faults)
+    if not faults.problems:
+        _check_sizes(program, optimizers, faults, operations)
+
+
+def _check_expressions(program: Sequence[Instruction], trainable: Sequence[str], faults: Faults) -> Mapping[int, int]:
+    """Report operations without a translation. Returns the number of operations by the `id` of their evaluation."""
     with unbounded_memory(), uncollected():
         try:
             import jax  # noqa: F401
         except (ImportError, RuntimeError) as error:  # an installation of JAX whose parts do not fit
             faults.add(("engine",), f"JAX cannot be imported: {sentence(error)}", f"{_INSTALL}, or write {OTHERS}")
-            return
-        operations = {id(train.evaluation): _check_expression(train, trainable, faults) for train in _distinct(program)}
-    if not faults.problems:
-        _check_sizes(program, optimizers, faults, operations)
+            return {}
+        return {id(train.evaluation): _check_expression(train, trainable, faults) for train in _distinct(program)}
 
 
 def _check_expression(train: Train, trainable: Sequence[str], faults: Faults) -> int:
