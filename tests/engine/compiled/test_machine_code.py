@@ -97,6 +97,7 @@ def test_a_compiler_that_does_not_know_the_processor_is_probed_after_it_fails(tm
     calls = (tmp_path / "calls.txt").read_text(encoding="utf-8").splitlines()
     assert ".main.cpp" in calls[0]  # the step, and no probe before it
     assert len(calls) > 1
+    assert all(" -O2 " in call and " -O3 " not in call for call in calls if ".main.cpp" in call)
     headers = ("c++-header", "header.hpp", ".gch")  # precompiled, each is 147 MB and takes seconds
     assert [call for call in calls if any(each in call for each in headers)] == []
 
