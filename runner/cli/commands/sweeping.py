@@ -28,6 +28,7 @@ from runner.cli.input.options import (
 from runner.cli.input.runs import check_no_point
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError
+from runner.text import steprun_command
 
 FAILED = 1
 
@@ -233,7 +234,7 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
     try:
         outcomes = run_sweep(directory, plan, how, progress, retry)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"interrupted; `steprun resume {directory}` goes on") from error
+        raise KeyboardInterrupt(f"interrupted; `{steprun_command('resume', directory)}` goes on") from error
     finally:
         progress.clear()
     failed = sum(outcome.status == "failed" for outcome in outcomes.values())
@@ -246,7 +247,7 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
         lanes = progress.lanes()
         if lanes is not None:
             say(lanes)
-        say(f"recorded in {directory}; `steprun results {directory}` shows the points")
+        say(f"recorded in {directory}; `{steprun_command('results', directory)}` shows the points")
     if failed:
         raise typer.Exit(FAILED)
 
