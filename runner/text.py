@@ -68,6 +68,19 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def columns_left_out(names: Sequence[str], width: int, advice: str) -> str:
+    """A line that names the columns that do not fit, as many as it has room for; empty if all fit."""
+    if not names:
+        return ""
+    start = counted(len(names), "more column")
+    for count in range(len(names), 0, -1):
+        more = ", …" if count < len(names) else ""
+        text = f"{start}: {', '.join(names[:count])}{more}; {advice}"
+        if len(text) <= width:
+            return text
+    return f"{start}; {advice}"
+
+
 _PLAIN_WORD = re.compile(r"[\w@%+=:,./-][\w@%+=:,./#-]*")
 
 

@@ -28,7 +28,7 @@ def test_runs_are_listed_newest_first_with_status_and_rows(tmp_path: Path) -> No
     ]
 
     text = steprun("runs", cwd=tmp_path).out.splitlines()
-    assert text[0].split() == ["started", "status", "rows", "took", "run"]
+    assert text[0].split() == ["started", "status", "rows", "took", "run", "failure"]
     assert len(text) == 4
     assert len(steprun("runs", "linear", cwd=tmp_path).out.splitlines()) == 3
     for name, nearest in (("liner", "linear"), ("runs/linear", "linear"), ("runs/other/latest", "other")):

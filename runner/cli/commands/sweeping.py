@@ -178,7 +178,7 @@ def results(
     report: FaultFormat = "text",
 ) -> None:
     """Show the points of a sweep: the best first if it has an objective, otherwise in their order."""
-    from runner.cli.output.results import print_results
+    from runner.cli.output.tables.results import print_results
 
     check_no_point(directory, "steprun results")
     print_results(directory, by, best, names_in(group_by), as_csv, as_json)
