@@ -297,8 +297,13 @@ def test_other_shapes_and_lengths_are_said(network: Path, tmp_path: Path) -> Non
     text = section(report, "structure").text
     assert "is float32 [4, 7], expected float32 [4, 6]" in text
     assert "10 rows on the expected side only" in text
+    assert "(shape [4, 6] → [4, 7])" in report.head
+    assert "growth" not in report.head
+    assert "shape [4, 6] → [4, 7]" in section(report, "tensors").text
+    assert "no number" not in section(report, "tensors").text
     shown = next(each for each in section(report, "first").data["tensors"] if each["name"] == "w")["shown"]
     at = next(place for place, each in enumerate(shown) if each is not None)
+    assert shown[at]["error"] == "shape [4, 6] → [4, 7]"
     cells, both, own = (shown[at][key] for key in ("cells", "ranges", "own"))
     assert [None if each is None else each["width"] for each in cells] == [6, 7, None]
     row = section(report, "first").data["rows"][at]["row"]
