@@ -25,6 +25,7 @@ from runner.sweep.record.reading import open_sweep
 from runner.sweep.record.table import POINTS_FILE, write_table
 from runner.sweep.running import How, resume_sweep, start_sweep
 from tests.cli.commands import steprun
+from tests.manifests import manifest_fields
 from tests.sweep.configs import written
 
 Spoil = Callable[[Path], object]
@@ -109,7 +110,7 @@ def test_a_sweep_gives_itself_no_folders(tmp_path: Path) -> None:
     secret = tmp_path / "secret.yaml"
     secret.write_text("parameters: {secret: 1}\n")
     (directory / "sweep.yaml").write_text(f"extends: {secret}\n")
-    manifest = json.loads((directory / "sweep.json").read_text()) | {"data_folders": [str(tmp_path)]}
+    manifest = manifest_fields(directory / "sweep.json") | {"data_folders": [str(tmp_path)]}
     (directory / "sweep.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError, match="is outside the folders that this config may read"):
         _ = open_sweep(directory).config

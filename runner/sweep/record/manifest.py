@@ -24,7 +24,7 @@ from runner.record.json_fields import (
     mapping_of,
     or_null,
 )
-from runner.record.manifest import Kept, now, this_process
+from runner.record.manifest import Kept, now, this_process, with_digest
 from runner.record.manifest import read_manifest as read_kept
 
 FIELDS: Mapping[str, Kind] = {
@@ -110,7 +110,7 @@ def digest(config: str) -> str:
 
 def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the manifest atomically."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(with_digest(content), indent=2, ensure_ascii=False) + "\n"
     write_atomically(directory / SWEEP_MANIFEST, text.encode())
 
 
