@@ -214,7 +214,7 @@ def test_runs_lists_sweeps_too_and_one_bad_one_stops_nothing(tmp_path: Path) -> 
     shown = steprun("runs", cwd=tmp_path)
     assert (shown.code, shown.err) == (0, "")
     lines = shown.out.splitlines()
-    assert lines[0].split() == ["started", "status", "points", "sweep"]
+    assert lines[0].split() == ["started", "status", "points", "sweep", "failure"]
     assert [line.split()[-1] for line in lines[1:] if "unreadable" not in line] == [
         str(directory.relative_to(tmp_path))
     ]
