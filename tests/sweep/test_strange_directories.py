@@ -27,6 +27,7 @@ from runner.sweep.running import How, resume_sweep, start_sweep
 from tests.cli.commands import steprun
 from tests.manifests import manifest_fields
 from tests.sweep.configs import written
+from tests.tables import over
 
 Spoil = Callable[[Path], object]
 
@@ -203,6 +204,24 @@ def test_a_count_of_an_outcome_is_a_whole_number(field: str, value: object) -> N
 def test_a_scalar_of_an_outcome_has_three_numbers() -> None:
     with pytest.raises(ValueError, match="not enough values"):
         from_json(json.dumps([FIELDS | {"scalars": {"loss": [1]}}]))
+
+
+@over(
+    ("field", "value", "message"),
+    [
+        ("threads", 0, "`threads` is not a whole number from 1 to 1,024"),
+        ("threads", 1 << 40, "`threads` is not a whole number from 1 to 1,024"),
+        ("points", -1, "`points` is not a whole number, 0 or more"),
+    ],
+)  # fmt: skip
+def test_a_number_that_no_sweep_can_have_is_refused(field: str, value: int, message: str, tmp_path: Path) -> None:
+    config = load(written(tmp_path))
+    directory = start_sweep(config, plan_sweep(config, {}), {}, tmp_path / "sweeps", How())
+    path = directory / "sweep.json"
+    path.write_text(json.dumps(manifest_fields(path) | {field: value}))
+    done = steprun("resume", directory, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert f"{path} is not the manifest of a sweep: {message}\n      = restore the original file\n" in done.err
 
 
 def test_runs_lists_sweeps_too_and_one_bad_one_stops_nothing(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ FIELDS: Mapping[str, Kind] = {
     "batch": COUNT,
     "lanes": TEXT,
     "points": COUNT,
-    "threads": COUNT,
+    "threads": Kind("a whole number from 1 to 1,024", lambda value: type(value) is int and 1 <= value <= 1024),
     "versions": mapping_of(TEXT, "a mapping of strings"),
     "environment": MAPPING,
     "process": MAPPING,
