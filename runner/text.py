@@ -9,6 +9,8 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +66,31 @@ def counted(count: int, noun: str) -> str:
 def shortened(text: str, width: int) -> str:
     """The text, cut to `width` characters with `…` at the end if it is longer."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def columns_left_out(names: Sequence[str], width: int, advice: str) -> str:
+    """A line that names the columns that do not fit, as many as it has room for; empty if all fit."""
+    if not names:
+        return ""
+    start = counted(len(names), "more column")
+    for count in range(len(names), 0, -1):
+        more = ", …" if count < len(names) else ""
+        text = f"{start}: {', '.join(names[:count])}{more}; {advice}"
+        if len(text) <= width:
+            return text
+    return f"{start}; {advice}"
+
+
+_PLAIN_WORD = re.compile(r"[\w@%+=:,./-][\w@%+=:,./#-]*")
+
+
+def steprun_command(*words: object) -> str:
+    """A command line to paste into a POSIX shell: `steprun` and the words, quoted where the shell needs it.
+
+    A `#` inside a word needs no quotes, as in `SWEEP#17`.
+    """
+    texts = ["steprun", *map(str, words)]
+    return " ".join(text if _PLAIN_WORD.fullmatch(text) else shlex.quote(text) for text in texts)
 
 
 def aligned(rows: Iterable[Sequence[str]], right: Sequence[bool] = (), indent: str = "  ") -> list[str]:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.text import json_text, printable, printable_line
+from tests.manifests import manifest_fields
 from tests.tables import over
 
 CLIPBOARD = "\x1b]52;c;cHduZWQ=\x07"
@@ -116,7 +117,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "c.yaml").write_text(CONFIG)
     assert steprun(folder, "c.yaml", "--quiet").returncode == 0
     (run,) = (folder / "runs" / "linear").iterdir()
-    manifest = json.loads((run / "run.json").read_text())
+    manifest = manifest_fields(run / "run.json")
     problem = {"message": "why", "hint": "do", "source": "c.yaml", "line": 1, "column": 1, "path": ""}
     failure = {"error": "RunError", "problems": [problem]}
     (run / "run.json").write_text(json.dumps(manifest | {"status": "failed", "failure": failure, "warnings": ["one"]}))
@@ -141,7 +142,7 @@ def test_every_string_of_a_manifest_is_printed_as_text(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     other = Path(shutil.copytree(recorded, tmp_path / "runs" / "linear" / "other"))
-    sound = json.loads((other / "run.json").read_text())
+    sound = manifest_fields(other / "run.json")
     for path in strings_of(sound):
         (other / "run.json").write_text(json.dumps(replaced(sound, path)))
         called("runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -77,6 +78,9 @@ FIELDS: Mapping[str, Kind] = {
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),
 }
 """The fields of a manifest; a manifest from an earlier version may lack some."""
+
+DIGEST = "digest"
+"""The field with the digest of all others; a manifest from an earlier version has none."""
 
 STATUSES = ("running", "finished", "failed", "interrupted", "killed")
 
@@ -165,7 +169,18 @@ class Manifest:
         self._write()
 
     def _write(self, *, synced: bool = True) -> None:
-        write_atomically(self._path, manifest_text(self.content).encode(), synced=synced)
+        content = with_digest(self.content)
+        write_atomically(self._path, manifest_text(content).encode(), synced=synced)
+
+
+def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a manifest, and last their digest."""
+    return {**content, DIGEST: _digest(json.loads(_json(content)))}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of the fields as a reader parses them, whatever their order and spacing in the file."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def manifest_text(content: Mapping[str, Any]) -> str:
@@ -283,6 +298,7 @@ def now() -> str:
 
 
 PUT_BACK = "restore the original file"
+_KEEP = f"{PUT_BACK}; to keep an edit, remove its field `{DIGEST}`"
 
 LONGEST_VERSION = 40
 """The most characters that are shown of a version."""
@@ -309,7 +325,7 @@ def read_manifest(directory: Path, kept: Kept = _RUN) -> dict[str, Any]:
     Args:
         kept: the kind of directory and its manifest.
     Raises:
-        UsageError: `run.json` does not exist, or is not a manifest.
+        UsageError: `run.json` does not exist, is not a manifest, or has another digest than it states.
     """
     path = directory / kept.file
     try:
@@ -323,10 +339,14 @@ def read_manifest(directory: Path, kept: Kept = _RUN) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
         message = f"{path} is not the manifest of a {kept.of}: it has no known status"
         raise UsageError(Problem(message, hint_about(content)))
+    stated = content.pop(DIGEST, None)
+    digest = None if stated is None else _digest(content)
     content = {**dict.fromkeys(kept.absent), **content}
     fault = fault_in(content, kept.fields, required=kept.required)
     if fault is not None:
         raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: {fault}", hint_about(content)))
+    if digest != stated:
+        raise UsageError(Problem(f"{path} is damaged or was edited: its digest does not match", _KEEP))
     if content["status"] == "running" and not is_alive(content.get("process")):
         content["status"] = "killed"
     return content

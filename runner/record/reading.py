@@ -33,7 +33,7 @@ from runner.record.manifest import hint_about, read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import LABELS, Span, check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
-from runner.text import Shown, Table
+from runner.text import Shown, Table, steprun_command
 
 if TYPE_CHECKING:
     import pandas
@@ -73,7 +73,8 @@ def _not_a_run(directory: Path) -> Problem:
         return Problem(f"{directory} is a sweep, not a run", hint=f"write `{directory}#0` for its point 0")
     lists = "`steprun runs` lists the recorded runs"
     if directory.is_file():
-        records = f"`steprun {directory}` records a run of it" if directory.suffix in (".yaml", ".yml") else lists
+        of_config = directory.suffix in (".yaml", ".yml")
+        records = f"`{steprun_command(directory)}` records a run of it" if of_config else lists
         return Problem(f"{directory} is a file, not a run directory", hint=records)
     if directory.name == LATEST and directory.parent.is_dir():
         return Problem(f"there is no run in {directory.parent}", hint=lists)

@@ -36,6 +36,7 @@ from runner.sweep.record.parts import known_points, last_rungs, next_chunk, resu
 from runner.sweep.record.table import write_table
 from runner.sweep.rounds import Rounds, rounds_of
 from runner.sweep.widening import check_kept, check_not_widened, check_versions, save, widened, widened_axes
+from runner.text import steprun_command
 
 TABLE_SECONDS = 1.0
 """The least time between two writes of the table."""
@@ -322,5 +323,5 @@ def grouping_of(plan: SweepPlan, how: How) -> Grouping:
 
 def cannot_write(directory: Path, error: OSError) -> RunError:
     """The error of a sweep that cannot be written."""
-    hint = f"free space, then `steprun resume {directory}`"
+    hint = f"free space, then `{steprun_command('resume', directory)}`"
     return RunError(Problem(f"cannot write to {directory}: {error.strerror or error}", hint))

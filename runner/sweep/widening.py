@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from runner.sweep.planning import SweepPlan
 from runner.sweep.points.overlaps import full_path
 from runner.sweep.record.config import SWEEP_FILE, written_text
 from runner.sweep.record.manifest import digest, read_manifest, write_manifest
+from runner.text import steprun_command
 
 Axes = Mapping[str, Sequence[Any]]
 
@@ -147,7 +147,7 @@ def check_kept(
 
 
 def _again(directory: Path) -> str:
-    return f"run `steprun sweep {shlex.quote(str(directory / SWEEP_FILE))}`"
+    return f"run `{steprun_command('sweep', directory / SWEEP_FILE)}`"
 
 
 def _with_jax(version: str | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import LINEAR, steprun
+from tests.manifests import manifest_fields
 from tests.tables import over
 
 
@@ -28,7 +29,7 @@ def test_runs_are_listed_newest_first_with_status_and_rows(tmp_path: Path) -> No
     ]
 
     text = steprun("runs", cwd=tmp_path).out.splitlines()
-    assert text[0].split() == ["started", "status", "rows", "took", "run"]
+    assert text[0].split() == ["started", "status", "rows", "took", "run", "failure"]
     assert len(text) == 4
     assert len(steprun("runs", "linear", cwd=tmp_path).out.splitlines()) == 3
     for name, nearest in (("liner", "linear"), ("runs/linear", "linear"), ("runs/other/latest", "other")):
@@ -115,7 +116,7 @@ def test_a_condition_is_marked_where_it_is_wrong(folder: Path) -> None:
 
 def test_control_characters_of_a_manifest_do_not_reach_the_terminal(folder: Path) -> None:
     for path in folder.glob("runs/linear/*/run.json"):
-        manifest = json.loads(path.read_text())
+        manifest = manifest_fields(path)
         manifest["config_fields"] = {"constants.\x1b[2Jname": "\x1b]0;title\x07", "expression": "a\nb\x9b"}
         path.write_text(json.dumps(manifest))
     out = steprun("runs", "--columns", "constants*,expression", cwd=folder).out

@@ -161,7 +161,7 @@ def test_junit_is_xml_whatever_a_file_is_called(folder: Path) -> None:
     case = ElementTree.parse(folder / "results.xml").getroot()[0][0]
     assert (case.get("name"), case[0].text) == (
         "c\ufffdd.yaml",
-        "c\ufffdd.yaml has no snapshot\n= `steprun snapshot c\ufffdd.yaml` takes one",
+        "c\ufffdd.yaml has no snapshot\n= `steprun snapshot 'c\ufffdd.yaml'` takes one",
     )
 
 

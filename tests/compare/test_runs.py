@@ -17,6 +17,7 @@ from runner.compare.runs.difference import ABSENT, compare_runs, config_differen
 from runner.compare.runs.report import runs_page
 from runner.errors import UsageError
 from runner.record import Run
+from tests.manifests import manifest_fields
 
 CONFIG = """\
 parameters: {x: [4.0, 0.5]}
@@ -40,7 +41,7 @@ def recorded(folder: Path, *overrides: str, **manifest: Any) -> Run:
     run = runner.run(folder / "c.yaml", overrides, runs_dir=folder / "runs")
     if manifest:
         path = run.path / "run.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **manifest}))
+        path.write_text(json.dumps({**manifest_fields(path), **manifest}))
     return runner.open_run(run.path)
 
 

@@ -112,7 +112,7 @@ def _reader(recorded: Content, sound: Content, point: pyarrow.Table) -> Callable
         directory = folder / "sweep"
         parts = path.relative_to(directory).parts
         named = str(directory / Path(*parts[:2])) if parts[0] == "runs" else path.name
-        unguarded = parts[0] == "sweep.json" or parts[-1] == "run.json"
+        unguarded = parts[-1] in ("sweep.json", "run.json") and b'"digest"' not in path.read_bytes()
         try:
             sweep = open_sweep(directory)
             _ = sweep.config

@@ -29,6 +29,7 @@ from typing import Any
 
 import runner
 from runner.cli.main import main as steprun
+from tests.manifests import manifest_fields
 
 CONFIG = """\
 name: linear
@@ -53,7 +54,7 @@ def recorded(folder: Path) -> Path:
     """A run that was interrupted, with its checkpoints."""
     (folder / "c.yaml").write_text(CONFIG)
     run = runner.run(folder / "c.yaml", runs_dir=folder / "sound").path
-    manifest = json.loads((run / "run.json").read_text())
+    manifest = manifest_fields(run / "run.json")
     (run / "run.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
     return run
 
@@ -76,7 +77,7 @@ def put(value: Any, path: Path_, new: Any) -> Any:
 
 
 def mutate_manifest(run: Path, drawn: random.Random) -> None:
-    told = json.loads((run / "run.json").read_text())
+    told = manifest_fields(run / "run.json")
     (run / "run.json").write_text(json.dumps(put(told, drawn.choice([*places(told)]), drawn.choice(VALUES))))
 
 

@@ -24,6 +24,7 @@ from runner.record.listing.runs import Recorded, RunSummary, recorded_runs
 from runner.record.manifest import RunDescription
 from runner.record.recorder import recording
 from runner.record.rows import parts
+from tests.manifests import manifest_fields
 from tests.record.building import rows_of
 from tests.tables import over
 
@@ -65,7 +66,7 @@ def chosen(runs: list[Recorded]) -> list[str]:
 
 def change_manifest(directory: Path, **changes: Any) -> None:
     path = directory / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(manifest_fields(path) | changes))
 
 
 @over(

@@ -27,6 +27,7 @@ from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.config.test_safe_files import HOSTILE
 from tests.config.test_safe_files import victim as victim  # a fixture
+from tests.manifests import manifest_fields
 from tests.record.stopping import OPTIMIZERS, check_same, stopped, whole_runs
 
 GIB = 1 << 30
@@ -165,14 +166,14 @@ def test_a_part_of_another_run_is_refused(hostile: Path, tmp_path: Path) -> None
 
 def change(directory: Path, **fields: object) -> None:
     path = directory / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    path.write_text(json.dumps(manifest_fields(path) | fields))
 
 
 VALUES = [None, True, -1, 1.5, float("inf"), 1 << 70, "text", "\0", [], [1], [[]], {}, {"a": 1}, {"problems": [1]}]
 
 
 def names_of_manifest(directory: Path) -> list[str]:
-    return [*json.loads((directory / "run.json").read_text()), "resumed"]
+    return [*manifest_fields(directory / "run.json"), "resumed"]
 
 
 def test_fields_of_other_types_end_in_no_other_exception(hostile: Path) -> None:

@@ -12,6 +12,7 @@ from runner.errors import UsageError
 from runner.record import create_run_directory, list_runs
 from runner.record.manifest import RunDescription
 from runner.record.recorder import recording
+from tests.manifests import manifest_fields
 from tests.record.building import LINEAR, linear_rows
 
 START = datetime(2026, 11, 23, 6, 30, 12)
@@ -48,7 +49,7 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
 
 def test_the_rows_of_a_run_that_was_killed_are_counted(tmp_path: Path) -> None:
     directory = record(tmp_path, "linear", 0, rows=4)
-    manifest = json.loads((directory / "run.json").read_text())
+    manifest = manifest_fields(directory / "run.json")
     manifest |= {"status": "running", "rows": None, "process": {"host": manifest["process"]["host"], "pid": 2**22 + 1}}
     (directory / "run.json").write_text(json.dumps(manifest))
     (run,) = list_runs(tmp_path)

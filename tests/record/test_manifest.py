@@ -14,6 +14,7 @@ import runner
 from runner.errors import UsageError
 from runner.record import manifest as manifest_module
 from runner.record.manifest import Manifest, RunDescription, fingerprint, read_manifest
+from tests.manifests import manifest_fields
 from tests.record.building import LINEAR
 
 
@@ -32,7 +33,7 @@ def begun(folder: Path) -> None:
 
 def test_it_says_what_ran_and_on_what(tmp_path: Path) -> None:
     begun(tmp_path)
-    content = json.loads((tmp_path / "run.json").read_text())
+    content = manifest_fields(tmp_path / "run.json")
     assert content["command"] == ["steprun", "linear.yaml"]
     assert (content["name"], content["seed"], content["engine"]) == ("linear", 3, "eager")
     assert content["versions"] == {
@@ -49,7 +50,7 @@ def test_it_says_what_ran_and_on_what(tmp_path: Path) -> None:
 
 def change(folder: Path, **values: object) -> None:
     path = folder / "run.json"
-    content = json.loads(path.read_text())
+    content = manifest_fields(path)
     for key, value in values.items():
         content[key] = content[key] | value if isinstance(value, dict) else value
     path.write_text(json.dumps(content))

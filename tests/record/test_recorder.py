@@ -17,6 +17,7 @@ from runner.record import recorder as recorder_module
 from runner.record.manifest import RunDescription
 from runner.record.recorder import Recorded, recording
 from runner.record.rows import parts as parts_module
+from tests.manifests import manifest_fields
 from tests.record.building import LINEAR, linear_rows, run_directory
 
 DESCRIPTION = RunDescription(["steprun", "linear.yaml"], "linear", 7, "cpu", "float32", "eager", ["nothing steps"])
@@ -31,7 +32,7 @@ def record(directory: Path, error: BaseException | None = None, rows: int = 10) 
 
 
 def manifest(directory: Path) -> dict[str, Any]:
-    content = json.loads((directory / "run.json").read_text())
+    content = manifest_fields(directory / "run.json")
     assert isinstance(content, dict)
     return content
 

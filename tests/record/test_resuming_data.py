@@ -22,6 +22,7 @@ from runner.record.directory import create_run_directory
 from runner.record.reading import open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
+from tests.manifests import manifest_fields
 
 CONFIG = """\
 parameters: {w: {shape: [3], init: 1}}
@@ -231,7 +232,7 @@ def test_a_run_that_fails_does_not_wait_for_digests(large: Path, monkeypatch: py
 def stopped_then_changed(large: Path, change: Callable[[Path], None]) -> Path:
     """The directory of a run that went to its end, is told as killed, and whose data file then changed."""
     run = runner.run(large, runs_dir=large.parent)
-    manifest = json.loads((run.path / "run.json").read_text())
+    manifest = manifest_fields(run.path / "run.json")
     (run.path / "run.json").write_text(json.dumps(manifest | {"status": "killed"}))
     change(large.parent / "points.npz")
     return run.path

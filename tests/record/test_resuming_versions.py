@@ -24,6 +24,7 @@ from runner.record.reading import Run, open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.installed import pretend
+from tests.manifests import manifest_fields
 
 JAX = ("jax", "jaxlib")
 OTHER = {"jax": "0.99.1", "jaxlib": "0.99.0"}
@@ -87,7 +88,7 @@ def of_jax(content: Any) -> dict[str, str]:
 
 def forget_jax(directory: Path) -> None:
     """Make a run one that an earlier version of steprun recorded, which did not know the versions of JAX."""
-    manifest = json.loads((directory / "run.json").read_text())
+    manifest = manifest_fields(directory / "run.json")
     for name in JAX:
         del manifest["versions"][name], manifest["environment"][name]
     (directory / "run.json").write_text(json.dumps(manifest))

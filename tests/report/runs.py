@@ -18,6 +18,7 @@ from runner.record.rows.arrow import schema_of
 from runner.record.rows.storage import column_json, stored_column
 from runner.report.page import page
 from runner.report.run.sections import report_of_run
+from tests.manifests import manifest_fields
 
 CONFIGS = Path(runner.__file__).parents[1] / "configs"
 LINEAR = CONFIGS / "linear.yaml"
@@ -65,7 +66,7 @@ def data_of(run: Path, name: str, *allowed: Path) -> dict[str, Any]:
 
 def change(run: Path, **changes: Any) -> None:
     """Change fields of a manifest."""
-    manifest = json.loads((run / "run.json").read_text())
+    manifest = manifest_fields(run / "run.json")
     (run / "run.json").write_text(json.dumps({**manifest, **changes}))
 
 

@@ -17,6 +17,7 @@ from runner.sweep import running
 from runner.sweep.planning import plan_sweep
 from runner.sweep.record.table import POINTS_FILE, write_table
 from runner.sweep.running import How, run_sweep, start_sweep
+from tests.manifests import manifest_fields
 from tests.sweep.inline import Inline
 
 EVIL = "<script>alert(1)</script>"
@@ -85,6 +86,6 @@ def with_points(directory: Path, columns: dict[str, Any]) -> Path:
     table = pyarrow.table({"point": fixed.pop("point"), **columns, **fixed, **after})
     table = table.select([name for name in table.column_names if name != "identity"] + ["identity"])
     pyarrow.parquet.write_table(table, directory / POINTS_FILE)
-    manifest = json.loads((directory / "sweep.json").read_text())
+    manifest = manifest_fields(directory / "sweep.json")
     (directory / "sweep.json").write_text(json.dumps({**manifest, "points": count}))
     return directory

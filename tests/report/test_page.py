@@ -22,6 +22,7 @@ from runner.report.run.sections import report_of_run
 from runner.report.section import Report, Section
 from runner.report.writing import check_target, follow, state_of
 from tests.cli.commands import steprun
+from tests.manifests import manifest_fields
 from tests.report.runs import LINEAR, record
 
 
@@ -172,7 +173,7 @@ def test_following_writes_the_page_again_as_rows_come_and_ends_with_the_run(run:
     """The run of another process is played by a directory whose manifest and parts change between two looks."""
     going_on = tmp_path / "linear" / run.name
     shutil.copytree(run, going_on)
-    manifest = json.loads((going_on / "run.json").read_text())
+    manifest = manifest_fields(going_on / "run.json")
     part = (going_on / "rows" / "00000.parquet").read_bytes()
 
     def say(status: str) -> None:
@@ -206,7 +207,7 @@ def test_following_writes_the_page_again_as_rows_come_and_ends_with_the_run(run:
 def test_following_ends_with_the_message_when_the_run_is_damaged(run: Path, tmp_path: Path) -> None:
     going_on = tmp_path / "linear" / run.name
     shutil.copytree(run, going_on)
-    manifest = json.loads((going_on / "run.json").read_text())
+    manifest = manifest_fields(going_on / "run.json")
     (going_on / "run.json").write_text(json.dumps({**manifest, "status": "running", "process": this_process()}))
     (going_on / "rows" / "00000.parquet").write_bytes(b"")
     done = steprun("report", going_on, "-o", "page.html", "--follow", cwd=tmp_path)
@@ -227,7 +228,7 @@ def test_following_ends_with_the_message_when_the_run_is_damaged(run: Path, tmp_
 def test_a_run_that_goes_on_is_reported_as_of_now(run: Path, tmp_path: Path) -> None:
     going_on = tmp_path / "linear" / run.name
     shutil.copytree(run, going_on)
-    manifest = json.loads((going_on / "run.json").read_text())
+    manifest = manifest_fields(going_on / "run.json")
     (going_on / "run.json").write_text(json.dumps({**manifest, "status": "running", "process": this_process()}))
     found = page(report_of_run(going_on)).decode()
     assert "The run was going on when this page was written: later rows are not on it." in found

@@ -16,6 +16,7 @@ from runner.plan.streams import stream_seed
 from runner.report.run.numbers import written
 from runner.report.run.stepping.replaying import replays
 from runner.report.run.subject import Subject, read_subject
+from tests.manifests import manifest_fields
 from tests.report.runs import CONFIGS, data_of, record
 from tests.tables import over
 
@@ -244,7 +245,7 @@ def test_a_config_with_vast_tensors_is_planned_and_not_computed(tmp_path: Path) 
     run = record(NETWORK.replace("STEPS", "train, train"), tmp_path)
     vast = NETWORK.replace("STEPS", "train, train").replace("{shape: [5, 3]", "{shape: [3000000000, 3]")
     (run / "config.yaml").write_text(vast)
-    manifest = json.loads((run / "run.json").read_text())
+    manifest = manifest_fields(run / "run.json")
     del manifest["config_fields"]
     (run / "run.json").write_text(json.dumps(manifest))
     found = replays(subject_of(run))

@@ -26,6 +26,7 @@ from runner.sweep.planning import plan_sweep
 from runner.sweep.record.parts import part_paths
 from runner.sweep.record.reading import open_sweep
 from tests.cli.commands import steprun
+from tests.manifests import manifest_fields
 from tests.report.sweeps import EVIL, GRID, HALVED, HEAD, record_sweep, with_points, write_sweep_page
 from tests.tables import over
 
@@ -268,7 +269,7 @@ def test_a_damaged_sweep_is_a_page_that_says_so_and_an_error(
 
 
 def change_sweep(directory: Path, **changes: object) -> None:
-    manifest = json.loads((directory / "sweep.json").read_text())
+    manifest = manifest_fields(directory / "sweep.json")
     (directory / "sweep.json").write_text(json.dumps({**manifest, **changes}))
 
 

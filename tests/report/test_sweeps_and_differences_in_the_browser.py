@@ -12,9 +12,9 @@ from runner.report.page import page
 from runner.report.sweep.sections import report_of_sweep
 from runner.sweep.record.reading import open_sweep
 from tests.report.browser import chromium, opened
+from tests.report.differences import NETWORK, report_of_runs
 from tests.report.runs import record
 from tests.report.sweeps import EVIL, record_sweep, with_points, write_sweep_page
-from tests.report.test_differences import NETWORK, report_of_runs
 from tests.report.test_in_the_browser import names_of
 
 

@@ -228,7 +228,7 @@ def test_a_point_that_failed_names_the_commands_of_its_sweep(tmp_path: Path) -> 
     path = open_sweep(sweep).run(8).path
     found = story(path)
     named = "/".join(sweep.parts[-3:])
-    assert found["run it again"] == f"steprun run '{named}#8'"
+    assert found["run it again"] == f"steprun run {named}#8"
     assert found["go on"] == f"steprun resume {named} --retry failed runs the points that failed"
     moved = sweep.rename(sweep.with_name("it's one"))
     found = story(moved / path.relative_to(sweep))

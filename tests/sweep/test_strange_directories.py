@@ -25,7 +25,9 @@ from runner.sweep.record.reading import open_sweep
 from runner.sweep.record.table import POINTS_FILE, write_table
 from runner.sweep.running import How, resume_sweep, start_sweep
 from tests.cli.commands import steprun
+from tests.manifests import manifest_fields
 from tests.sweep.configs import written
+from tests.tables import over
 
 Spoil = Callable[[Path], object]
 
@@ -109,7 +111,7 @@ def test_a_sweep_gives_itself_no_folders(tmp_path: Path) -> None:
     secret = tmp_path / "secret.yaml"
     secret.write_text("parameters: {secret: 1}\n")
     (directory / "sweep.yaml").write_text(f"extends: {secret}\n")
-    manifest = json.loads((directory / "sweep.json").read_text()) | {"data_folders": [str(tmp_path)]}
+    manifest = manifest_fields(directory / "sweep.json") | {"data_folders": [str(tmp_path)]}
     (directory / "sweep.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError, match="is outside the folders that this config may read"):
         _ = open_sweep(directory).config
@@ -204,6 +206,24 @@ def test_a_scalar_of_an_outcome_has_three_numbers() -> None:
         from_json(json.dumps([FIELDS | {"scalars": {"loss": [1]}}]))
 
 
+@over(
+    ("field", "value", "message"),
+    [
+        ("threads", 0, "`threads` is not a whole number from 1 to 1,024"),
+        ("threads", 1 << 40, "`threads` is not a whole number from 1 to 1,024"),
+        ("points", -1, "`points` is not a whole number, 0 or more"),
+    ],
+)  # fmt: skip
+def test_a_number_that_no_sweep_can_have_is_refused(field: str, value: int, message: str, tmp_path: Path) -> None:
+    config = load(written(tmp_path))
+    directory = start_sweep(config, plan_sweep(config, {}), {}, tmp_path / "sweeps", How())
+    path = directory / "sweep.json"
+    path.write_text(json.dumps(manifest_fields(path) | {field: value}))
+    done = steprun("resume", directory, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert f"{path} is not the manifest of a sweep: {message}\n      = restore the original file\n" in done.err
+
+
 def test_runs_lists_sweeps_too_and_one_bad_one_stops_nothing(tmp_path: Path) -> None:
     config = load(written(tmp_path))
     plan = plan_sweep(config, {})
@@ -213,7 +233,7 @@ def test_runs_lists_sweeps_too_and_one_bad_one_stops_nothing(tmp_path: Path) -> 
     shown = steprun("runs", cwd=tmp_path)
     assert (shown.code, shown.err) == (0, "")
     lines = shown.out.splitlines()
-    assert lines[0].split() == ["started", "status", "points", "sweep"]
+    assert lines[0].split() == ["started", "status", "points", "sweep", "failure"]
     assert [line.split()[-1] for line in lines[1:] if "unreadable" not in line] == [
         str(directory.relative_to(tmp_path))
     ]

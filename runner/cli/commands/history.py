@@ -71,7 +71,7 @@ def runs(
 
     With an option that chooses, sorts or shows values, only runs are listed.
     """
-    from runner.cli.output.runs_table import print_all, print_runs
+    from runner.cli.output.tables.runs import print_all, print_runs
     from runner.record.listing.runs import recorded_runs
     from runner.sweep.record.listing import list_sweeps
 

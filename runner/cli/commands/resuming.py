@@ -32,6 +32,7 @@ from runner.cli.input.printed_rows import Asked, asked_rows
 from runner.cli.input.requests import print_warnings
 from runner.cli.input.runs import check_no_point, check_options
 from runner.cli.output.progress import compile_progress
+from runner.text import steprun_command
 
 if TYPE_CHECKING:
     from runner.engine.rows import AnyRows
@@ -152,7 +153,7 @@ def _run_on(
 def _stopping(stack: ExitStack, directory: Path, output: _Output) -> dict[str, Any]:
     """What a recorded run takes from a command: what stops it, its command line, and who follows compilations."""
     return {
-        "stop": stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on")),
+        "stop": stack.enter_context(Interruption(f"; `{steprun_command('resume', directory)}` goes on")),
         "command": ["steprun", *sys.argv[1:]],
         "compiling": compile_progress(sys.stderr, output.quiet),
     }

@@ -34,6 +34,7 @@ from runner.cli.output.faults import INTERRUPTED
 from runner.cli.output.printing import say
 from runner.cli.output.progress import Progress, can_draw, compile_progress
 from runner.errors import Problem, UsageError
+from runner.text import steprun_command
 
 if TYPE_CHECKING:
     from runner.engine.rows import AnyRows, Row
@@ -72,7 +73,8 @@ def run(
     asked = asked_rows(rows, columns, quiet, as_json)
     config = read_config(request if name is None else _named(request, name))
     if config.sweep is not None and not quiet and report == "text":
-        say(f"note: `steprun sweep {request.config}` runs the points of its sweep; this is a run without it", err=True)
+        runs = steprun_command("sweep", request.config)
+        say(f"note: `{runs}` runs the points of its sweep; this is a run without it", err=True)
     with Interruption(at_once=True):
         plan = make_plan(request, config)
     if report == "text":
@@ -127,7 +129,7 @@ def _execute(plan: Plan, runs_dir: Path | None, asked: Asked, checkpoint_every: 
     with (
         reporting_directory(directory, asked.as_json, asked.quiet),
         watching(plan, asked, printing) as watch,
-        Interruption(f"; `steprun resume {directory}` goes on") as stop,
+        Interruption(f"; `{steprun_command('resume', directory)}` goes on") as stop,
     ):
         run_recorded(
             plan,
@@ -160,7 +162,7 @@ def reporting_directory(
     Args:
         began: returns whether the run has begun, so that there is something to report.
     """
-    goes_on = f"; `steprun resume {directory}` goes on"
+    goes_on = f"; `{steprun_command('resume', directory)}` goes on"
     try:
         with read_to_the_end(goes_on):
             yield

@@ -28,6 +28,7 @@ from runner.cli.input.options import (
 from runner.cli.input.runs import check_no_point
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError
+from runner.text import steprun_command
 
 FAILED = 1
 
@@ -35,6 +36,29 @@ if TYPE_CHECKING:
     from runner.config import Config
     from runner.sweep.planning import SweepPlan
     from runner.sweep.running import How
+
+
+Threads = Annotated[
+    int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of torch in each process.")
+]
+TimeLimit = Annotated[
+    str | None, typer.Option("--time-limit", metavar="TIME", help="Longest time of a point, such as 10m.")
+]
+Sampler = Annotated[
+    str | None, typer.Option("--sampler", metavar="tpe|gp|random", help="Optuna's sampler chooses the points.")
+]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Points that a sampler chooses at once.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first point that fails.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points.")]
+Lanes = Annotated[
+    str | None,
+    typer.Option(
+        "--lanes",
+        metavar="exact|close|off",
+        help="Whether points may run as lanes of one computation, bit for bit or nearly.  [exact, where possible]",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the points, and run none.")]
 
 
 def register(application: typer.Typer) -> None:
@@ -57,31 +81,16 @@ def sweep(
     request: Request,
     sweeps_dir: SweepsDir = "sweeps",
     jobs: Jobs = None,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads of torch in each process.")
-    ] = 1,
-    time_limit: Annotated[
-        str | None, typer.Option("--time-limit", metavar="TIME", help="Longest time of a point, such as 10m.")
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option("--sampler", metavar="tpe|gp|random", help="Optuna's sampler chooses the points.")
-    ] = None,
-    batch: Annotated[
-        int, typer.Option("--batch", metavar="N", min=1, help="Points that a sampler chooses at once.")
-    ] = 8,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first point that fails.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points.")] = False,
+    threads: Threads = 1,
+    time_limit: TimeLimit = None,
+    sampler: Sampler = None,
+    batch: Batch = 8,
+    fail_fast: FailFast = False,
+    yes: Yes = False,
     on: On = "processes",
     address: Address = None,
-    lanes: Annotated[
-        str | None,
-        typer.Option(
-            "--lanes",
-            metavar="exact|close|off",
-            help="Whether points may run as lanes of one computation, bit for bit or nearly.  [exact, where possible]",
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points, and run none.")] = False,
+    lanes: Lanes = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Json = False,
     report: FaultFormat = "text",
@@ -90,34 +99,17 @@ def sweep(
 
     The values come from `sweep:` in the config, or from the command line: `learning_rate=0.1,0.01 seed=0..4`.
     """
-    from runner.cli.input.axes import split_axes
     from runner.cli.input.requests import plan_limits, print_warnings
     from runner.sweep.lanes.grouping import check_some
     from runner.sweep.running import How, grouping_of, start_sweep
 
-    overrides, axes = split_axes(request.overrides)
-    config = _config(replace(request, overrides=overrides))
-    allowed, limits = tuple(map(Path, request.allow)), plan_limits(request)
-    if sampler is not None:
-        _check_no_axes(axes, dry_run)
-    elif overrides and not axes and config.sweep is None:
-        hint = "write values with commas, `learning_rate=0.1,0.01`, or a span, `seed=0..4`"
-        raise UsageError(Problem(f"`{overrides[0]}` is one value, and the config has no sweep", hint))
-    plan = _planned(config, axes, sampler, batch, yes, {"allowed": allowed, "limits": limits})
+    config, axes = _config_and_axes(request, sampler, dry_run)
+    given: dict[str, Any] = {"allowed": tuple(map(Path, request.allow)), "limits": plan_limits(request)}
+    plan = _planned(config, axes, sampler, batch, yes, given)
     _check_on(on, address)
     _check_lanes(lanes)
-    how = How(
-        jobs or cores(),
-        threads=threads,
-        time_limit=_seconds(time_limit),
-        fail_fast=fail_fast,
-        on=on,
-        address=address,
-        allowed=allowed,
-        limits=limits,
-        command=["steprun", *sys.argv[1:]],
-        lanes=lanes or "exact",
-    )
+    given |= {"time_limit": _seconds(time_limit), "fail_fast": fail_fast, "on": on, "address": address}
+    how = How(jobs or cores(), threads=threads, command=["steprun", *sys.argv[1:]], lanes=lanes or "exact", **given)
     if lanes == "exact":
         check_some(config, plan.first, grouping_of(plan, how).grouped(plan.tasks))
     if dry_run:
@@ -127,6 +119,24 @@ def sweep(
         print_warnings(plan.first.warnings)
     directory = start_sweep(config, plan, axes, Path(sweeps_dir), how)
     run_and_report(directory, plan, how, quiet, as_json)
+
+
+def _config_and_axes(request: Request, sampler: str | None, dry_run: bool) -> tuple[Config, dict[str, list[object]]]:
+    """The config of a sweep, and the axes that the command line adds.
+
+    Raises:
+        UsageError: a sampler has axes on the command line, or an override is one value and there is nothing to sweep.
+    """
+    from runner.cli.input.axes import split_axes
+
+    overrides, axes = split_axes(request.overrides)
+    config = _config(replace(request, overrides=overrides))
+    if sampler is not None:
+        _check_no_axes(axes, dry_run)
+    elif overrides and not axes and config.sweep is None:
+        hint = "write values with commas, `learning_rate=0.1,0.01`, or a span, `seed=0..4`"
+        raise UsageError(Problem(f"`{overrides[0]}` is one value, and the config has no sweep", hint))
+    return config, axes
 
 
 def _config(request: Request) -> Config:
@@ -177,7 +187,7 @@ def results(
     report: FaultFormat = "text",
 ) -> None:
     """Show the points of a sweep: the best first if it has an objective, otherwise in their order."""
-    from runner.cli.output.results import print_results
+    from runner.cli.output.tables.results import print_results
 
     check_no_point(directory, "steprun results")
     print_results(directory, by, best, names_in(group_by), as_csv, as_json)
@@ -233,7 +243,7 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
     try:
         outcomes = run_sweep(directory, plan, how, progress, retry)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"interrupted; `steprun resume {directory}` goes on") from error
+        raise KeyboardInterrupt(f"interrupted; `{steprun_command('resume', directory)}` goes on") from error
     finally:
         progress.clear()
     failed = sum(outcome.status == "failed" for outcome in outcomes.values())
@@ -246,7 +256,7 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
         lanes = progress.lanes()
         if lanes is not None:
             say(lanes)
-        say(f"recorded in {directory}; `steprun results {directory}` shows the points")
+        say(f"recorded in {directory}; `{steprun_command('results', directory)}` shows the points")
     if failed:
         raise typer.Exit(FAILED)
 

@@ -163,6 +163,11 @@ def described(dtype: torch.dtype, shape: Sequence[int]) -> str:
     return f"{dtype_name(dtype)} {list(shape)}"
 
 
+def other_shape(expected: Sequence[int], found: Sequence[int]) -> str:
+    """Two shapes as text, in place of an error: `shape [3] → [4]`."""
+    return f"shape {list(expected)} → {list(found)}"
+
+
 def _described(tensor: Tensor | None) -> str | None:
     return None if tensor is None else described(tensor.dtype, tensor.shape)
 

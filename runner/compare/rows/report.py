@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from runner.compare.numbers.bounds import significant_digits
-from runner.compare.numbers.differences import Difference, Element, Number, Passing, ScaledDifference, Values
+from runner.compare.numbers.differences import Difference, Element, Kind, Number, Passing, ScaledDifference, Values
 from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import GrowthKind
 from runner.compare.numbers.numerals import to_text
 from runner.compare.rows.causes import BATCH, RANDOM, causes
-from runner.compare.rows.results import FirstDifference, Place, Rows, Tally, Verdict
+from runner.compare.rows.results import Divergence, FirstDifference, Place, Rows, Verdict
 from runner.errors import listing
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
@@ -60,7 +60,7 @@ def report(
         lines += _labelled([*_since(verdict), *_growth(verdict)], width)
         room = height - len(lines)
         if len(verdict.tallies) > 1 and room >= _SHORTEST_TABLE:
-            lines += _table(verdict.tallies, room)
+            lines += _table(verdict, room)
     return [shortened(line, width) for line in lines[:height]]
 
 
@@ -160,10 +160,21 @@ def _labelled(texts: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
 
 def _place(first_difference: FirstDifference) -> str:
     first = first_difference.divergences[0]
-    others = [each.column.name for each in first_difference.divergences[1:]]
-    verb = (_do if first.difference.kind in ("value", "digest") else _be)(len(others))
-    also = f"; so {verb} {listing([f'`{name}`' for name in others], _MOST_NAMES)}" if others else ""
-    return f"row {_shown_place(first_difference.place)}: `{first.column.name}` {_what(first.difference)}{also}"
+    return f"row {_shown_place(first_difference.place)}: `{first.column.name}` {_what(first.difference)}" + _also(
+        first.difference.kind, first_difference.divergences[1:]
+    )
+
+
+def _also(kind: Kind, others: Sequence[Divergence]) -> str:
+    """The further tensors of the first row that differs; empty if there are none."""
+    if not others:
+        return ""
+    names = listing([f"`{each.column.name}`" for each in others], _MOST_NAMES)
+    if kind in ("value", "digest"):
+        return f"; so {_do(len(others))} {names}"
+    if kind in ("missing", "new") and all(each.difference.kind == kind for each in others):
+        return f"; so {_be(len(others))} {names}"
+    return f"; {names} {'differs' if len(others) == 1 else 'differ'} too"
 
 
 def _shown_place(place: Place) -> str:
@@ -275,7 +286,8 @@ def _growth(verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield "growth", f"{kind}: error {first}, {last}{most}"
 
 
-def _table(tallies: Sequence[Tally], room: int) -> list[str]:
+def _table(verdict: Verdict, room: int) -> list[str]:
+    tallies, shapes = verdict.tallies, verdict.other_shapes
     shown_tallies = tallies[: room - 1 if len(tallies) <= room - 1 else room - 2]
     rows = [("tensor", "differs in", "from row", "largest error")]
     rows += [
@@ -283,7 +295,7 @@ def _table(tallies: Sequence[Tally], room: int) -> list[str]:
             tally.column.name,
             f"{tally.differing:,} of {tally.compared:,} rows",
             str(tally.first_number),
-            _error(tally.largest),
+            shapes.get(tally.column.name) or _error(tally.largest),
         )
         for tally in shown_tallies
     ]

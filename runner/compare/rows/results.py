@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from runner.compare.numbers.differences import Difference
+from runner.compare.numbers.differences import Difference, other_shape
 from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import Growth
 from runner.plan.rows.columns import Column
@@ -60,6 +60,12 @@ class Redeclared:
     expected: Column
     found: Column
 
+    @property
+    def shapes(self) -> str | None:
+        """The shapes as text if they differ in every row: then no row has an error."""
+        expected, found = self.expected.shape, self.found.shape
+        return None if expected is None or found is None or expected == found else other_shape(expected, found)
+
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
@@ -105,7 +111,7 @@ class Verdict(Shown):
     redeclared: tuple[Redeclared, ...]
     first_difference: FirstDifference | None
     unequal_since: tuple[Place, Column] | None  # where bits first differed, unless in the row of `first_difference`
-    growth: Growth | None  # of the first tensor that differs
+    growth: Growth | None  # of the first tensor that differs; None if it begins with another shape, or on one side
     tallies: tuple[Tally, ...]  # tensors that differ, in the order of the first row in which they do
     same_bits: bool = False  # whether every compared tensor has the expected bits
 
@@ -116,6 +122,11 @@ class Verdict(Shown):
         return (
             self.first_difference is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
         )
+
+    @property
+    def other_shapes(self) -> dict[str, str]:
+        """The shapes of both sides as text, of each tensor that has another shape in every row."""
+        return {each.expected.name: each.shapes for each in self.redeclared if each.shapes is not None}
 
     def _tables(self) -> Iterator[Table]:
         """What a notebook shows: whether it holds, and each tensor that differs."""
@@ -133,12 +144,13 @@ class Verdict(Shown):
         )
         if self.tallies:
             headings = ("tensor", "rows that differ", "first", "largest relative error")
-            yield Table(list(map(_tally_cells, self.tallies)), headings)
+            shapes = self.other_shapes
+            yield Table([_tally_cells(tally, shapes.get(tally.column.name)) for tally in self.tallies], headings)
 
     def _one_sided(self) -> tuple[tuple[str, Rows], ...]:
         return ("missing", self.missing_rows), ("new", self.new_rows)
 
 
-def _tally_cells(tally: Tally) -> tuple[object, ...]:
+def _tally_cells(tally: Tally, shapes: str | None) -> tuple[object, ...]:
     of = f"{tally.differing:,} of {tally.compared:,}"
-    return tally.column.name, of, tally.first_number, f"{tally.largest:.3g}"
+    return tally.column.name, of, tally.first_number, shapes or f"{tally.largest:.3g}"

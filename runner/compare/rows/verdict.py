@@ -366,6 +366,10 @@ class Watch:
             )
         self.before = expected
 
+    def _growth(self, first: Divergence) -> Growth | None:
+        """How the error of the tensor that differs first develops; None if its first difference is not an error."""
+        return self.series[first.column.name].growth() if first.difference.kind in ("value", "digest") else None
+
     def verdict(self) -> Verdict:
         found = {column.name: column for column in self.found_columns}
         expected = {column.name: column for column in self.expected_columns}
@@ -388,9 +392,7 @@ class Watch:
             ),
             first_difference=first_difference,
             unequal_since=unequal,
-            growth=None
-            if first_difference is None
-            else self.series[first_difference.divergences[0].column.name].growth(),
+            growth=None if first_difference is None else self._growth(first_difference.divergences[0]),
             tallies=tuple(series.tally() for series in differing),
             same_bits=self.unequal_since is None,
         )

@@ -27,7 +27,7 @@ from runner.compare.snapshots.writing import write
 from runner.engine import Row, execute
 from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError, listing
 from runner.plan import Plan
-from runner.text import Shown, Table
+from runner.text import Shown, Table, steprun_command
 
 Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
 """`stale`: a snapshot of another config, or of one that was edited too much to compare. `missing`: a config without a
@@ -104,7 +104,7 @@ def _checked(target: Target, request: Request) -> Outcome:
     if not os.path.lexists(path):
         if request.update is not None and target.config is not None:
             return _catching(target.name, request, lambda: _new(target.name, Path(str(target.config)), path, request))
-        hint = f"`steprun snapshot {target.name}` takes one"
+        hint = f"`{steprun_command('snapshot', target.name)}` takes one"
         return _fault(target.name, "missing", SteprunError(Problem(f"{target.name} has no snapshot", hint)), DIFFERS)
     try:
         snapshot, of = read(path)
@@ -203,7 +203,8 @@ def _compared(name: str, config: Path, path: Path, snapshot: Snapshot, request: 
     plan = plan_of(config, request.overrides, request.allow)
     if plan.name != path.stem:
         message = f"{path} belongs to {config}, whose name is `{plan.name}`"
-        hint = f"`steprun snapshot {config}` takes {snapshot_path(config, plan.name).name}; remove this one"
+        takes = steprun_command("snapshot", config)
+        hint = f"`{takes}` takes {snapshot_path(config, plan.name).name}; remove this one"
         return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
     rows: list[Row] | None = list(execute(plan)) if request.update else None
     observer = None if request.observer is None else request.observer(plan)

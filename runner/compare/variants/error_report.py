@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -74,7 +75,8 @@ def _rows_table(table: ErrorTable, width: int) -> Iterator[str]:
 def _column(table: ErrorTable, name: str) -> list[str]:
     """A tensor's errors as cells of equal width, below its name; if reinjected, also the errors of single steps."""
     found = [line.cells.get(name) for line in table.lines]
-    errors = [name, *(_ABSENT if cell is None else _shown(cell.error) for cell in found)]
+    other = name in table.verdict.other_shapes
+    errors = [name, *(_ABSENT if cell is None else "shape" if other else _shown(cell.error) for cell in found)]
     if not table.reinjected:
         return aligned([(text,) for text in errors], right=(True,), indent="")
     local = ["alone", *(_ABSENT if cell is None or cell.local is None else _shown(cell.local) for cell in found)]
@@ -103,7 +105,7 @@ def _trends_table(table: ErrorTable, width: int, room: int) -> list[str]:
 
 
 def _of_growth(field: Callable[[Growth], str], otherwise: str) -> Callable[[Trend], str]:
-    return lambda trend: otherwise if trend.growth is None else field(trend.growth)
+    return lambda trend: field(trend.growth) if trend.growth is not None else "" if trend.shapes else otherwise
 
 
 _TREND_COLUMNS: Mapping[str, Callable[[Trend], str]] = {
@@ -111,7 +113,7 @@ _TREND_COLUMNS: Mapping[str, Callable[[Trend], str]] = {
     "born": lambda trend: "" if trend.born is None else f"{trend.born:,}",
     "first": _of_growth(lambda growth: _shown(growth.first), "0"),
     "last": _of_growth(lambda growth: _shown(growth.last), "0"),
-    "largest": _of_growth(lambda growth: _shown(growth.largest), "0"),
+    "largest": lambda trend: trend.shapes or _of_growth(lambda growth: _shown(growth.largest), "0")(trend),
     "in row": _of_growth(lambda growth: f"{growth.largest_number:,}", ""),
     "ULP": lambda trend: "" if trend.ulp is None else f"{trend.ulp:,}",
     "alone": lambda trend: _shown(trend.local),
@@ -128,7 +130,7 @@ def _kind(growth: Growth) -> str:
 
 
 def _largest(trend: Trend) -> float:
-    return max(trend.growth.largest if trend.growth else 0.0, trend.local)
+    return math.inf if trend.shapes else max(trend.growth.largest if trend.growth else 0.0, trend.local)
 
 
 def _shown(error: float) -> str:

@@ -47,13 +47,14 @@ class Line:
 class Trend:
     """One tensor that differs in some row."""
 
-    growth: Growth | None  # None: it differs only in steps from reinjected state
+    growth: Growth | None  # None: it differs only in steps from reinjected state, or has another shape
     name: str
     born: int | None  # the row in which it first differs
     rows: int  # number of rows in which it differs
     ulp: int | None  # the largest distance
     local: float  # the largest error of one step
     local_number: int | None  # the row with that error
+    shapes: str | None = None  # both shapes as text, if they differ in every row: then no row has an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +121,15 @@ def tabulate_errors(
             cells[name] = cell = Cell(series.error, _ulp(found, expected) if series.error else 0, local)
             extremes[name].add(pair.this.number, cell)
         selection.add(Line(Place.of(pair.this), cells))
-    trends = [_trend(name, watch, extreme) for name, extreme in extremes.items() if extreme.differs]
+    verdict = watch.verdict()
+    shapes = verdict.other_shapes
+    trends = [_trend(name, watch, extreme, shapes) for name, extreme in extremes.items() if extreme.differs]
     return ErrorTable(
         watch.compared,
         len(watch.series),
         selection.lines(),
         tuple(trends),
-        watch.verdict(),
+        verdict,
         None if within_watch is None else within_watch.verdict(),
         reinjected,
         tuple(name for name, drawn in ((BATCH, this.sources), (RANDOM, this.random)) if drawn),
@@ -148,17 +151,18 @@ def _ulp(found: object, expected: object) -> int | None:
     return None if distance == FARTHEST else distance
 
 
-def _trend(name: str, watch: Watch, extreme: _Extreme) -> Trend:
+def _trend(name: str, watch: Watch, extreme: _Extreme, shapes: Mapping[str, str]) -> Trend:
     series = watch.series[name]
     differs = series.differing > 0
     return Trend(
-        series.growth() if differs else None,
+        series.growth() if differs and name not in shapes else None,
         name,
         series.first_number if differs else None,
         series.differing,
         extreme.ulp,
         extreme.local,
         extreme.local_number,
+        shapes.get(name),
     )
 
 

@@ -24,6 +24,7 @@ from runner.config.record_models import FromRun
 from runner.errors import did_you_mean, listing
 from runner.plan.data.arrays import safetensors_contents
 from runner.plan.data.sandbox import FileFault, is_allowed, locate, permitted
+from runner.text import steprun_command
 
 WEIGHTS_FILE = "weights.safetensors"
 BEST_FILE = "weights-best.safetensors"
@@ -181,7 +182,8 @@ def _check_is_no_sweep(text: str, folder: Path, allowed: tuple[Path, ...]) -> No
             raise FileFault(f"{before} has no point {point}", f"its points are 0 to {points - 1}")
         what = "a point of a sweep" if of_point else "a sweep"
         run = text if of_point else f"{text}#0"
-        raise FileFault(f"{text} is {what}, not a run", f"record a run with `steprun run {run}`, and name that one")
+        hint = f"record a run with `{steprun_command('run', run)}`, and name that one"
+        raise FileFault(f"{text} is {what}, not a run", hint)
 
 
 def _points(sweep: Path) -> int | None:

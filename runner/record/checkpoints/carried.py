@@ -19,6 +19,7 @@ from runner.plan.tensors.run_files import BEST, BEST_FILE, CHECKPOINTS_FOLDER, K
 from runner.record.checkpoints.store import UNTAGGED, read_state, write_checkpoint
 from runner.record.checkpoints.weights import write_weights
 from runner.record.directory import write_atomically
+from runner.text import steprun_command
 
 _AGAIN = "restore it from a backup, or run the longer config as a new run"
 
@@ -101,4 +102,4 @@ def _may_change(plan: Plan) -> bool:
 
 def _unwritable(directory: Path, error: OSError) -> RunError:
     message = f"cannot write a checkpoint to {directory / CHECKPOINTS_FOLDER}: {error.strerror or error}"
-    return RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on"))
+    return RunError(Problem(message, f"free space, and `{steprun_command('resume', directory)}` goes on"))

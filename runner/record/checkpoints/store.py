@@ -26,6 +26,7 @@ from runner.record.checkpoints.state import Forged, check_complex, check_state, 
 from runner.record.checkpoints.tensor_file import Digested, pieces_of, read_tensors
 from runner.record.directory import write_atomically
 from runner.record.json_fields import COUNT, TEXT, fault_in, mapping_of
+from runner.text import steprun_command
 
 FORMAT = 3
 FIELDS = {
@@ -66,7 +67,8 @@ def write_checkpoint(plan: Plan, state: Mapping[str, Any], directory: Path, tag:
         _prune(directory)
     except OSError as error:
         message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
-        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
+        hint = f"free space, and `{steprun_command('resume', directory)}` goes on"
+        raise RunError(Problem(message, hint)) from error
     return path
 
 

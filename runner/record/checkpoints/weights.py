@@ -19,6 +19,7 @@ from runner.plan.tensors.run_files import BEST_FILE, RESTORE, WEIGHTS_FILE
 from runner.record.checkpoints.config_fields import config_digest
 from runner.record.checkpoints.tensor_file import Digested, pieces_of
 from runner.record.directory import write_atomically
+from runner.text import steprun_command
 
 
 def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_FILE, *, named: bool = True) -> str:
@@ -50,7 +51,8 @@ def write_weights(
         write_atomically(directory / name, pieces, named=named)
     except OSError as error:
         message = f"cannot write {name} to {directory}: {error.strerror or error}"
-        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
+        hint = f"free space, and `{steprun_command('resume', directory)}` goes on"
+        raise RunError(Problem(message, hint)) from error
     return pieces.digest
 
 

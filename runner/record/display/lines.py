@@ -14,7 +14,7 @@ from runner.record.display.places import place_of
 from runner.record.display.spread import Spread
 from runner.record.display.styles import DIM, styler, wants_color
 from runner.record.display.whole_rows import RowText
-from runner.text import counted
+from runner.text import columns_left_out
 
 MOST_WHOLE = 24
 """The most weights and values of the last row that are printed."""
@@ -66,7 +66,9 @@ class LinePrinter:
         fits_all = shown is not None and not stream.isatty()
         self._measures = list(measures) if fits_all else fitting(measures, room)
         left_out = [measure.heading for measure in measures if measure not in self._measures]
-        self._note = _left_out(left_out, width, named=shown is not None)
+        advice = "choose with --columns" if shown is None else "name fewer, or widen the terminal"
+        note = columns_left_out(left_out, width, advice)
+        self._note = f"{note}\n" if note else ""
         deciding = [measure for measure in self._measures if measure.decides]
         self._deciding = tuple(deciding or self._measures)
         self._whole = RowText(columns, width, color, shown, None if shown is not None else MOST_WHOLE)
@@ -115,17 +117,3 @@ class LinePrinter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _left_out(names: Sequence[str], width: int, *, named: bool) -> str:
-    """A line that names the measures that do not fit, as many as it has room for; empty if all fit."""
-    if not names:
-        return ""
-    start = counted(len(names), "more column")
-    advice = "name fewer, or widen the terminal" if named else "choose with --columns"
-    for count in range(len(names), 0, -1):
-        more = ", …" if count < len(names) else ""
-        text = f"{start}: {', '.join(names[:count])}{more}; {advice}"
-        if len(text) <= width:
-            return f"{text}\n"
-    return f"{start}; {advice}\n"

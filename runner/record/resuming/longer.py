@@ -24,6 +24,7 @@ from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import changed_data, config_of, recorded_folders, resume_stopped
 from runner.record.running import Earlier, run_recorded
+from runner.text import steprun_command
 
 _STATUSES = {
     "running": "is running",
@@ -156,10 +157,11 @@ def _not_finished(run: Run, before: Config, after: Config) -> UsageError:
     steps = {name for name in {*then, *now} if name.partition(".")[0] == "steps"}
     others = difference(_without(then, steps), _without(now, steps))
     status = _STATUSES[run.status]
+    goes_on = f"`{steprun_command('resume', run.path)}` goes on"
     if others is not None:
-        hint = "wait for it" if run.status == "running" else f"`steprun resume {run.path}` goes on with its own config"
+        hint = "wait for it" if run.status == "running" else f"{goes_on} with its own config"
         return UsageError(Problem(f"{run.path} {status}, and cannot go on with another config: {others}", hint))
-    hint = "wait for it" if run.status == "running" else f"`steprun resume {run.path}` goes on; then let it grow"
+    hint = "wait for it" if run.status == "running" else f"{goes_on}; then let it grow"
     return UsageError(Problem(f"{run.path} {status}, and only a finished run can grow", hint))
 
 

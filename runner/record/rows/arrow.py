@@ -311,7 +311,7 @@ _WRITERS = {
 
 def _elements(tensor: Tensor, validity: pyarrow.Buffer | None = None) -> pyarrow.Array:
     if tensor.dtype == torch.bool:
-        values = pyarrow.py_buffer(numpy.packbits(tensor.numpy(), bitorder="little"))
+        values = bits_of(tensor.numpy())
     else:
         values = _buffer(tensor)
     return pyarrow.Array.from_buffers(_ARROW_TYPES[tensor.dtype], tensor.numel(), [validity, values])
@@ -335,10 +335,11 @@ def array_of(values: Sequence[Any], kind: pyarrow.DataType) -> pyarrow.Array:
     present = [value is not None for value in values]
     filled = [value if there else 0 for value, there in zip(values, present, strict=True)]
     if kind == pyarrow.bool_():
-        content = numpy.packbits(numpy.array(filled, dtype=bool), bitorder="little")
+        content = bits_of(numpy.array(filled, dtype=bool))
     else:
-        content = numpy.array(filled, dtype=numpy.int64 if kind == pyarrow.int64() else numpy.float64)
-    return pyarrow.Array.from_buffers(kind, len(values), [_validity(present), pyarrow.py_buffer(content)])
+        numbers = numpy.array(filled, dtype=numpy.int64 if kind == pyarrow.int64() else numpy.float64)
+        content = pyarrow.py_buffer(numbers)
+    return pyarrow.Array.from_buffers(kind, len(values), [_validity(present), content])
 
 
 def numbers_of(array: pyarrow.Array) -> numpy.ndarray:
@@ -350,7 +351,8 @@ def numbers_of(array: pyarrow.Array) -> numpy.ndarray:
 
 def integers_of(numbers: numpy.ndarray) -> pyarrow.Array:
     """Numbers as int64, without a copy if they are."""
-    return _of_numbers(numpy.ascontiguousarray(numbers, dtype=numpy.int64))
+    content = pyarrow.py_buffer(numpy.ascontiguousarray(numbers, dtype=numpy.int64))
+    return pyarrow.Array.from_buffers(pyarrow.int64(), len(numbers), [None, content])
 
 
 def empty_table(columns: Sequence[StoredColumn]) -> pyarrow.Table:
@@ -376,10 +378,10 @@ def _of_loop(labels: LoopLabels) -> list[pyarrow.Array]:
     numbers = numpy.arange(labels.number, labels.number + rows, dtype=numpy.int64)
     step = numpy.frombuffer(labels.step.encode(), dtype=numpy.uint8)
     return [
-        _of_numbers(numbers),
+        integers_of(numbers),
         _of_bytes([numpy.broadcast_to(step, (rows, len(step)))]),
         _of_bytes(list(_paths(labels.path, iterations))),
-        _of_numbers(iterations),
+        integers_of(iterations),
     ]
 
 
@@ -408,10 +410,6 @@ def _decimal(numbers: numpy.ndarray, digits: int) -> numpy.ndarray:
 def _four_digits() -> numpy.ndarray:
     """The characters of 0000 to 9999, each four as one number: uint32 `(10000,)`."""
     return numpy.frombuffer("".join(f"{number:04}" for number in range(10_000)).encode(), numpy.uint32)
-
-
-def _of_numbers(numbers: numpy.ndarray) -> pyarrow.Array:
-    return pyarrow.Array.from_buffers(pyarrow.int64(), len(numbers), [None, pyarrow.py_buffer(numbers)])
 
 
 def _of_bytes(blocks: Sequence[numpy.ndarray]) -> pyarrow.Array:
@@ -444,4 +442,9 @@ def _validity(present: Sequence[bool] | None) -> pyarrow.Buffer | None:
     """The bits of which values exist; None if all do."""
     if present is None or all(present):
         return None
-    return pyarrow.py_buffer(numpy.packbits(numpy.array(present, dtype=bool), bitorder="little"))
+    return bits_of(numpy.array(present, dtype=bool))
+
+
+def bits_of(mask: numpy.ndarray) -> pyarrow.Buffer:
+    """A boolean mask `(n,)` as Arrow stores it: a bit for each value, the first in the lowest bit of a byte."""
+    return pyarrow.py_buffer(numpy.packbits(mask, bitorder="little"))

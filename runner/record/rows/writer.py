@@ -19,6 +19,7 @@ from runner.record.directory import ROWS_FOLDER
 from runner.record.rows.batch import Batch, Sent, blank_of, pack, pack_together, send
 from runner.record.rows.storage import stored_column
 from runner.record.rows.transfer import Direct, Transfer
+from runner.text import steprun_command
 
 if TYPE_CHECKING:
     from runner.record.rows.parts import PartWriter
@@ -227,7 +228,7 @@ class RowWriter:
             raise self._error
         rows = self._existing_rows + self.rows_on_disk
         there = "1 row is" if rows == 1 else f"{rows:,} rows are"
-        resumed = f"`steprun resume {self._folder.parent}` goes on"
+        resumed = f"`{steprun_command('resume', self._folder.parent)}` goes on"
         raise RunError(
             Problem(
                 f"cannot write rows to {self._folder}: {self._error.strerror or self._error}",

@@ -99,6 +99,13 @@ def _cells(tensor: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def shapes_of(sides: Mapping[str, Any]) -> str | None:
+    """The shapes of two sides such as `float32 [3]` as text, in place of an error; None if only one has a shape."""
+    expected, found = (str(sides[side]).partition(" ")[2] for side in ("expected", "found"))
+    shapes = expected != found and expected.startswith("[") and found.startswith("[")
+    return f"shape {expected} → {found}" if shapes else None
+
+
 def _times(uncertainty: Mapping[str, Any]) -> str:
     return f"{_short(uncertainty['times'])} times, {uncertainty['allowed']:g} allowed"
 

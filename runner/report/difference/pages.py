@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from runner.report.difference.first import shapes_of
 from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference
 from runner.report.difference.recorder import End
@@ -196,7 +197,7 @@ def _end(end: End) -> str:
 def _apart(tensor: dict[str, object]) -> str:
     worst = tensor.get("worst")
     if not isinstance(worst, dict):
-        return f" ({tensor['kind']})"
+        return f" ({shapes_of(tensor) or tensor['kind']})"
     ulps = worst["ulps"]
     apart = f"relative {number(worst['relative']) if isinstance(worst['relative'], float) else worst['relative']}"
     return f" by {apart}" + ("" if ulps is None else f", {counted(ulps, 'ULP')}")

@@ -13,6 +13,8 @@ import numpy.typing
 import torch
 from torch import Tensor
 
+from runner.compare.numbers.differences import other_shape
+from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.numerals import to_text
 from runner.compare.numbers.ulp import FARTHEST, ulp_distance
 from runner.compare.rows.results import AnyRow
@@ -255,7 +257,7 @@ def _largest_ulps(found: object, expected: object) -> float:
 
 def _pair(expected: object, found: object, error: float, ulps: float) -> Pair:
     """One tensor of both sides as text and as pictures."""
-    said = "no number" if math.isinf(error) else "unknown" if math.isnan(error) else f"{error:.3g}"
+    said = _error(expected, found, error)
     apart = "" if math.isnan(ulps) else f"{ulps:,.0f}"
     pair = Pair(_text(expected), _text(found), said, apart)
     if not isinstance(expected, Tensor) or not isinstance(found, Tensor) or max(expected.numel(), found.numel()) < 2:
@@ -270,6 +272,13 @@ def _pair(expected: object, found: object, error: float, ulps: float) -> Pair:
     difference, least, most = quantised(picture(sides[1].double() - sides[0].double()))
     ranges = (both, (least, most))
     return Pair(*text, said, apart, (one, other, difference), ranges, (own[0], own[1]), (pair.expected, pair.found))
+
+
+def _error(expected: object, found: object, error: float) -> str:
+    """The error of a tensor as text, or why it has none."""
+    if isinstance(expected, Tensor | Condensed) and isinstance(found, Tensor) and expected.shape != found.shape:
+        return other_shape(expected.shape, found.shape)
+    return "no number" if math.isinf(error) else "unknown" if math.isnan(error) else f"{error:.3g}"
 
 
 def _together(pictures: Sequence[Tensor | None]) -> tuple[list[Cells | None], tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from runner.report.difference.first import first
+from runner.report.difference.first import first, shapes_of
 from runner.report.difference.leads import Leads
 from runner.report.difference.model import Difference, Keys
 from runner.report.difference.side import Side
@@ -68,6 +68,7 @@ def _tensors(difference: Difference) -> Section | None:
     if not tallies:
         return None
     leads = Leads(difference)
+    shapes = {each["name"]: shapes_of(each) for each in difference.verdict.get("redeclared") or ()}
     ulps = {curve.name: f"{curve.most:,.0f}" for curve in difference.observed.curves if math.isfinite(curve.most)}
     rows = [
         (
@@ -75,7 +76,7 @@ def _tensors(difference: Difference) -> Section | None:
             text(each["role"]),
             text(f"{each['rows']:,} of {each['of']:,}"),
             text(each["first_row"]),
-            text(_error(each["largest_error"])),
+            text(shapes.get(each["name"]) or _error(each["largest_error"])),
             text(ulps.get(each["name"], "")),
         )
         for each in tallies[:MOST_NAMES]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from runner.report.difference.model import Difference, Keys
 from runner.report.difference.pages import Checked
 from runner.report.difference.recorder import Observed, Recorder
 from runner.report.difference.side import Side, side_of
-from runner.text import counted
+from runner.text import counted, steprun_command
 
 HEIGHT = 200
 """The most lines of a verdict as text."""
@@ -54,7 +53,7 @@ def difference_of_runs(difference: RunDifference, found: Run, expected: Run, obs
         config=tuple(map(_keys, difference.config)),
         environment=tuple(map(_keys, difference.environment)),
         tolerance="" if difference.tolerance == "bitwise" else difference.tolerance,
-        command=f"steprun diff {shlex.quote(str(expected.path))} {shlex.quote(str(found.path))}",
+        command=steprun_command("diff", expected.path, found.path),
     )
 
 
@@ -147,7 +146,7 @@ def checked_of(outcomes: Iterable[Outcome], statuses: Mapping[str, str], by: Seq
                 config=tuple(map(_edit, outcome.details.get("edited") or ())),
                 prefix=f"c{place}-",
                 tolerance=how,
-                command=f"steprun check {shlex.quote(outcome.name)}",
+                command=steprun_command("check", outcome.name),
             )
         status = statuses[outcome.status]
         fine = outcome.status in FINE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from runner.config import Config, Limits, loads
 from runner.config.files.safe_files import Folder
 from runner.errors import Problem, UsageError
 from runner.sweep.record.manifest import digest
+from runner.text import steprun_command
 
 SWEEP_FILE = "sweep.yaml"
 
@@ -40,7 +40,7 @@ def check_unchanged(directory: Path, manifest: Mapping[str, Any], config: Config
     """
     known = manifest.get("config"), manifest.get("widening")  # the latter after a kill while it was widened
     if known[0] is not None and digest(written_text(config)) not in known:
-        hint = f"restore it, or run `steprun sweep {shlex.quote(str(directory / SWEEP_FILE))}`"
+        hint = f"restore it, or run `{steprun_command('sweep', directory / SWEEP_FILE)}`"
         message = f"{directory / SWEEP_FILE} has been edited since the sweep began: sweep.json has another digest of it"
         raise UsageError(Problem(message, hint))
 

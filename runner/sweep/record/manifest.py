@@ -24,7 +24,7 @@ from runner.record.json_fields import (
     mapping_of,
     or_null,
 )
-from runner.record.manifest import Kept, now, this_process
+from runner.record.manifest import Kept, now, this_process, with_digest
 from runner.record.manifest import read_manifest as read_kept
 
 FIELDS: Mapping[str, Kind] = {
@@ -37,7 +37,7 @@ FIELDS: Mapping[str, Kind] = {
     "batch": COUNT,
     "lanes": TEXT,
     "points": COUNT,
-    "threads": COUNT,
+    "threads": Kind("a whole number from 1 to 1,024", lambda value: type(value) is int and 1 <= value <= 1024),
     "versions": mapping_of(TEXT, "a mapping of strings"),
     "environment": MAPPING,
     "process": MAPPING,
@@ -110,7 +110,7 @@ def digest(config: str) -> str:
 
 def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the manifest atomically."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(with_digest(content), indent=2, ensure_ascii=False) + "\n"
     write_atomically(directory / SWEEP_MANIFEST, text.encode())
 
 

@@ -16,7 +16,7 @@ import numpy
 import pyarrow
 
 from runner.record.directory import write_atomically
-from runner.record.rows.arrow import columns_of
+from runner.record.rows.arrow import bits_of, columns_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import stored_column
 from runner.record.rows.tensors import integers_in
@@ -167,7 +167,5 @@ def _rows_of(table: pyarrow.Table, outcomes: Sequence[Outcome], ends: Mapping[in
         indexes, limits = (numpy.array(each, dtype=numpy.int64) for each in zip(*sorted(ends.items()), strict=True))
         places = numpy.minimum(numpy.searchsorted(indexes, points), len(indexes) - 1)
         wanted &= (indexes[places] != points) | (rows < limits[places])
-    mask = pyarrow.Array.from_buffers(
-        pyarrow.bool_(), len(wanted), [None, pyarrow.py_buffer(numpy.packbits(wanted, bitorder="little"))]
-    )
+    mask = pyarrow.Array.from_buffers(pyarrow.bool_(), len(wanted), [None, bits_of(wanted)])
     return table.filter(mask).replace_schema_metadata(None)

@@ -6,7 +6,6 @@ import functools
 import itertools
 import math
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from runner.sweep.record.part_files import ROWS_FOLDER, WEIGHTS_FOLDER
 from runner.sweep.record.parts import Vanished, part_paths, read_part, span_in, while_merging, written_in
 from runner.sweep.record.seals import Span
 from runner.sweep.record.table import POINTS_FILE, read_table
-from runner.text import Table, html_tables, text_tables
+from runner.text import Table, html_tables, steprun_command, text_tables
 
 if TYPE_CHECKING:
     import pandas
@@ -102,7 +101,7 @@ class Sweep:
         """One row for each point: values, status, objective, last, smallest and largest of each scalar, failure."""
         table = read_table(self.path)
         if table is None:
-            hint = f"`steprun resume {shlex.quote(str(self.path))}` writes it"
+            hint = f"`{steprun_command('resume', self.path)}` writes it"
             raise UsageError(Problem(f"{self.path} has no {POINTS_FILE}", hint))
         return table.replace_schema_metadata(None)
 
@@ -188,7 +187,7 @@ class Sweep:
             hint = (
                 f"its points are 0 to {count - 1}"
                 if count
-                else f"`steprun resume {shlex.quote(str(self.path))}` runs its points"
+                else f"`{steprun_command('resume', self.path)}` runs its points"
             )
             raise UsageError(Problem(f"{self.path} has no point {point}", hint))
         return str(self._identities[point])
@@ -199,7 +198,7 @@ class Sweep:
             identity = self._identity(point)
             found = while_merging(lambda: _parts_of(self.path, ROWS_FOLDER, point, identity, self._spans))
             if not found:
-                hint = f"`steprun resume {shlex.quote(str(self.path))}` runs it"
+                hint = f"`{steprun_command('resume', self.path)}` runs it"
                 raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
             self._found[point] = found
         return self._found[point]

@@ -117,9 +117,53 @@ def test_columns_of_one_side_and_other_declarations_come_first() -> None:
 
 def test_a_shape_that_changes_is_told_before_values() -> None:
     found = rows(3, r2={"w": torch.zeros(3)})
-    assert report(verdict_of(found, rows(3)))[0] == (
-        "row 2, repeat[2].1.train: `w` is float32 [3], expected float32 [2]"
+    verdict = verdict_of(found, rows(3))
+    assert report(verdict)[0] == "row 2, repeat[2].1.train: `w` is float32 [3], expected float32 [2]"
+    assert verdict.growth is None
+
+
+def test_a_tensor_of_another_shape_has_the_shapes_and_no_error_that_grows() -> None:
+    sides = [
+        [Column("w", "weight", torch.float32, (size,)), Column("b", "weight", torch.float32, ())] for size in (3, 4)
+    ]
+    found, expected = (
+        [row(number, {"w": torch.ones(size), "b": torch.tensor(rate)}, columns=columns) for number in range(4)]
+        for columns, size, rate in ((sides[1], 4, 1.5), (sides[0], 3, 1.0))
     )
+    verdict = compare(align(found, expected), sides[1], sides[0], Tolerances())
+    assert verdict.growth is None
+    assert to_json(verdict)["growth"] is None
+    lines = report(verdict)
+    assert lines[:2] == [
+        "`w` is float32 [4], expected float32 [3]",
+        "row 0, start: `w` is float32 [4], expected float32 [3]; `b` differs too",
+    ]
+    assert not any("growth" in line or "no number" in line for line in lines)
+    assert lines[-3:] == [
+        "  tensor  differs in   from row  largest error",
+        "  w       4 of 4 rows  0         shape [3] → [4]",
+        "  b       4 of 4 rows  0         0.5",
+    ]
+    assert str(verdict).splitlines()[-2:] == [
+        "w       4 of 4            0      shape [3] → [4]",
+        "b       4 of 4            0      0.5",
+    ]
+
+
+@over(
+    ("gone", "by", "expected"),
+    [
+        (["w.grad"], None, "`w.grad` is missing, expected float32 [2]"),
+        (["w.grad", "v.grad"], None, "`w.grad` is missing, expected float32 [2]; so is `v.grad`"),
+        (["w.grad"], "w", "`w.grad` is missing, expected float32 [2]; `w` differs too"),
+    ],
+)  # fmt: skip
+def test_a_tensor_that_is_missing_is_told_before_others(gone: list[str], by: str | None, expected: str) -> None:
+    found = rows(3, r2=dict.fromkeys(gone))
+    found[2] = found[2] if by is None else moved(found[2], by)
+    verdict = verdict_of(found, rows(3))
+    assert report(verdict)[0] == f"row 2, repeat[2].1.train: {expected}"
+    assert verdict.growth is None
 
 
 def test_error_that_begins_as_rounding_and_grows_is_a_drift() -> None:

@@ -91,6 +91,27 @@ def test_a_difference_is_a_jump_or_a_drift() -> None:
     assert {trend.growth.kind for trend in drifting.trends if trend.growth} == {"drift"}
 
 
+def test_tensors_of_other_shapes_have_the_shapes_and_no_errors() -> None:
+    config = "parameters: {x: {shape: [3], init: ones}}\nexpression: loss = x.sum()\nsteps: [backward]\n"
+    table = course_of(config, "parameters.x.shape=[4]")
+    growths = {trend.name: (trend.shapes, trend.growth and trend.growth.largest) for trend in table.trends}
+    shapes = "shape [3] → [4]"
+    assert growths == {"loss": (None, pytest.approx(1 / 3)), "x.grad": (shapes, None), "x": (shapes, None)}
+    assert errors_page(table, width=120, height=40)[2:12] == [
+        "relative error",
+        "  row  step         loss  x.grad      x",
+        "    0  start                      shape",
+        "    1  backward  3.3e-01   shape  shape",
+        "",
+        "  tensor  born    first     last          largest  in row        ULP  growth",
+        "  loss       1  3.3e-01  3.3e-01          3.3e-01       1  4,194,304  jump",
+        "  x.grad     1                    shape [3] → [4]",
+        "  x          0                    shape [3] → [4]",
+        "",
+    ]
+    assert [trend["growth"] for trend in errors_json(table)["tensors"]] == ["jump", None, None]
+
+
 def test_the_kept_rows_are_the_first_the_last_and_the_worst_of_each_stretch() -> None:
     text = SHRINKING.replace("steps: 8", "steps: [{repeat: {times: 60, steps: [backward]}}]").replace(
         "h = x ** 2", "h = x ** 2 * (bump if iteration == 17 or iteration == 44 else 1)"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
 import pytest
 
 import runner
+from tests.manifests import manifest_fields
 from tests.tables import over
 
 DATA = "a,b,y\n0.01,-0.28,0\n1.29,1.01,1\n-2.71,-1.89,2\n-0.17,-0.42,3\n0.21,0.22,4\n2.12,-1.11,5\n"
@@ -81,7 +81,7 @@ def test_the_manifest_keeps_it_and_torch_says_nothing_more(tmp_path: Path) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = runner.run(tmp_path / "c.yaml", runs_dir=tmp_path / "runs")
-    kept = json.loads((run.path / "run.json").read_text())["warnings"]
+    kept = manifest_fields(run.path / "run.json")["warnings"]
     assert sum(PAIRS in warning for warning in kept) == 1
     assert run.tensor("loss")[-1].item() == pytest.approx(_mean_of_pairs(), rel=1e-5)
 

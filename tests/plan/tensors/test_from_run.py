@@ -23,6 +23,7 @@ from runner.record.reading import open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.cli.commands import steprun
+from tests.manifests import manifest_fields
 from tests.tables import over
 
 BASE = """\
@@ -249,7 +250,7 @@ def other_weights(base: runner.Run) -> None:
     """Gives a run other weights, as one that goes on has them."""
     path, manifest = base.path / "weights.safetensors", base.path / "run.json"
     save_file({name: weight + 1 for name, weight in load_file(path).items()}, path)
-    content = json.loads(manifest.read_text(encoding="utf-8"))
+    content = manifest_fields(manifest)
     content["weights"]["weights.safetensors"] = hashlib.sha256(path.read_bytes()).hexdigest()
     manifest.write_text(json.dumps(content), encoding="utf-8")
 

@@ -21,6 +21,7 @@ from runner.record import resume
 from runner.record.reading import Run, open_run
 from runner.record.rows.summary import summarize_slices
 from tests.cli.commands import steprun
+from tests.manifests import manifest_fields
 from tests.record.rows.test_arrow import DTYPES
 from tests.record.rows.test_tensor_logs import assert_statistics, by_hashlib, logged
 from tests.tables import over
@@ -268,7 +269,7 @@ def test_a_stopped_run_whose_log_has_other_columns_is_not_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(slices, "MOST_SLICES", 0)
         directory = runner.run(path, runs_dir=tmp_path).path
-    manifest = json.loads((directory / "run.json").read_text())
+    manifest = manifest_fields(directory / "run.json")
     (directory / "run.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
     with pytest.raises(RunError) as caught:
         resume(directory)

@@ -21,6 +21,7 @@ from runner.report.run.stepping.graph import MOST_NODES, Node, nodes_of
 from runner.report.run.stepping.origin import Texts, flow_of, origin_of
 from runner.report.run.stepping.places import Places
 from runner.report.run.subject import Subject
+from runner.text import steprun_command
 
 MOST_SIGNS = 5
 """The most rows before the failure whose values are listed."""
@@ -186,18 +187,16 @@ def _commands(subject: Subject) -> Iterator[tuple[str, Markup]]:
     path = subject.run.path
     sweep = path.parent.parent
     if is_run(sweep, SWEEP_MANIFEST):
-        yield "run it again", coded(f"`steprun run {shlex.quote(f'{_named(sweep)}#{path.name}')}`")
-        yield (
-            "go on",
-            coded(f"`steprun resume {shlex.quote(_named(sweep))} --retry failed` runs the points that failed"),
-        )
+        yield "run it again", coded(f"`{steprun_command('run', f'{_named(sweep)}#{path.name}')}`")
+        retry = steprun_command("resume", _named(sweep), "--retry", "failed")
+        yield "go on", coded(f"`{retry}` runs the points that failed")
         return
     command = subject.run.manifest.get("command") or []
     if command:
         yield "run it again", coded(f"`{shlex.join(command[:1000])}`")
     start = "begins at row 0" if _checkpoint(subject) is None else "goes on from the newest checkpoint"
     again = "; the same numbers come again, so it ends in the same place" if _broken(subject) else ""
-    yield "go on", coded(f"`steprun resume {shlex.quote(_named(path))}` {start}{again}")
+    yield "go on", coded(f"`{steprun_command('resume', _named(path))}` {start}{again}")
 
 
 def _named(path: Path) -> str:

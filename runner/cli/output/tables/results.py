@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.cli.output.printing import say, say_json
+from runner.cli.output.tables.fitted import Column, fitted_table, terminal_width
 from runner.errors import Problem, UsageError, did_you_mean
-from runner.text import aligned, printable_line
+from runner.text import printable_line
 
 if TYPE_CHECKING:
     import pyarrow
@@ -60,12 +61,31 @@ def print_results(
         writer.writerows([["" if row[name] is None else row[name] for name in names] for row in rows])
         say(text.getvalue().removesuffix("\n"))
     else:
-        shown = _shown(table, names, sweep.axes)
-        say(
-            "\n".join(
-                aligned([shown, *([_cell(row[name]) for name in shown] for row in rows)], _right(table, shown), "")
-            )
-        )
+        say("\n".join(_lines(table, rows, _shown(table, names, sweep.axes), sweep.axes, by)))
+
+
+def _lines(
+    table: pyarrow.Table, rows: Sequence[Mapping[str, Any]], shown: Sequence[str], axes: Sequence[str], by: str | None
+) -> list[str]:
+    """The printed table. A narrow terminal keeps the point, what sorts the points, axes, failures, and statuses that
+    differ.
+    """
+    right = dict(zip(shown, _right(table, shown), strict=True))
+    least = dict.fromkeys(axes, 6) | {"failure": 12}
+    columns = {name: Column(name, [_cell(row[name]) for row in rows], right[name], least.get(name)) for name in shown}
+    sorts = (by or "").removeprefix("-")
+    different = ["status"] if len({row.get("status") for row in rows}) > 1 else []
+    first = ["point", "mean" if "mean" in columns and sorts == "objective" else sorts, f"{sorts}.last"]
+    kept = [name for name in dict.fromkeys([*first, *axes, "failure", *different]) if name in columns]
+    results = ["objective", "mean", "deviation", *(name for name in shown if name.endswith(".last"))]
+    spare = [name for name in dict.fromkeys([*results, *shown]) if name in columns and name not in kept]
+    return fitted_table(
+        list(columns.values()),
+        [columns[name] for name in kept],
+        [columns[name] for name in spare],
+        terminal_width(),
+        "--csv shows all",
+    )
 
 
 def _shown(table: pyarrow.Table, names: Sequence[str], axes: Sequence[str]) -> list[str]:
