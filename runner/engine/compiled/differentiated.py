@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from runner.engine.steps.micro_batches import Share, scaled
 from runner.language.graph.scalar_split import SplitComputation
+from runner.language.graph.tracing import flat_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def differentiated(
         return [value.detach() for value in (*results, *found) if value is not None]
 
     with torch.random.fork_rng(devices=[]):
-        module = make_fx(compute)(*examples)
+        module = flat_graph(compute, examples)
     size = sum(_bytes(node.meta.get("val")) for node in module.graph.nodes)
     return Differentiated(module.forward, count, tuple(reached), size)
 

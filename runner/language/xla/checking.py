@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import split_scalars
+from runner.language.graph.tracing import flat_graph
 from runner.language.text.faults import START, LanguageError
 from runner.language.xla.operators import Unsupported, translate
 from runner.language.xla.operators.translate import NO_RULE
@@ -125,7 +125,7 @@ def _reason(
     plain = [example.detach() for example in examples]
     try:
         with torch.random.fork_rng(devices=[]), plain_kernels(), _Counting():
-            differentiated = make_fx(compute)(*plain)
+            differentiated = flat_graph(compute, plain)
         graph = trace(lambda *given: differentiated(*given), plain).graph
         if len(graph.graph.nodes) > MOST_OPERATIONS:
             return TOO_MANY

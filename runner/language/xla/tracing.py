@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch._decomp import core_aten_decompositions
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
+
+from runner.language.graph.tracing import flat_graph
 
 Draw = Callable[[], Tensor]
 """Draws the next random tensor of a step."""
@@ -51,7 +52,7 @@ def trace(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor])
     """
     pure = torch.func.functionalize(function, remove="mutations_and_views")
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _as_if_compiled(), _TensorScalars():
-        graph = make_fx(pure, decomposition_table=decompositions())(*examples)
+        graph = flat_graph(pure, examples, decompositions())
     draws = _taken_out(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()

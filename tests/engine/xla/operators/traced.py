@@ -12,9 +12,9 @@ import numpy
 import torch
 from torch import Tensor, fx
 from torch._decomp import core_aten_decompositions
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from runner.language.graph.computation import extract
+from runner.language.graph.tracing import flat_graph
 from runner.language.inference.inference import Inference
 from runner.language.lowering.lower import lower_statements
 from runner.language.lowering.scope import Scope
@@ -77,9 +77,9 @@ def trace(function: Function, *tensors: Tensor) -> fx.GraphModule:
     """Traces a function: first with its backward pass, then functional and decomposed. Random operators stay."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        inner = make_fx(function)(*tensors)
+        inner = flat_graph(function, tensors)
         functional = torch.func.functionalize(inner, remove="mutations_and_views")
-        return make_fx(functional, decomposition_table=core_aten_decompositions())(*tensors)
+        return flat_graph(functional, tensors, core_aten_decompositions())
 
 
 def traced(said: Said, gradients: bool) -> Traced | None:
@@ -116,7 +116,7 @@ def traced(said: Said, gradients: bool) -> Traced | None:
 
     copies = [tensor.detach() for tensor in tensors]
     with plain_kernels():
-        differentiated = make_fx(function)(*copies)
+        differentiated = flat_graph(function, copies)
     found = trace_with_draws(lambda *given: differentiated(*given), copies)
     return Traced(function, found.graph, copies, found.draws)
 

@@ -1,0 +1,51 @@
+"""Functions of tensors are traced as torch traces them, with all shapes in one mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch._decomp import core_aten_decompositions
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from runner.language.graph.tracing import flat_graph
+from tests.tables import over
+
+
+def _slope(x: Tensor, y: Tensor) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (found,) = torch.autograd.grad((x @ y).tanh().sum(), x)
+    return found
+
+
+def _several(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    values, places = x.T.sort(dim=1)
+    return values, places, torch.stack([x.mean(1), y.mean(0)[:3]]).to(torch.bfloat16), x[:, ::2].real
+
+
+@over("function", [_slope, _several])
+@over("decomposed", [False, True])
+def test_a_graph_has_the_operations_and_shapes_of_torch(function: Callable[..., object], decomposed: bool) -> None:
+    given = (torch.arange(15.0).reshape(3, 5).sin(), torch.arange(20.0).reshape(5, 4).cos())
+    table = core_aten_decompositions() if decomposed else None
+    found, expected = flat_graph(function, given, table), make_fx(function, decomposition_table=table)(*given)
+    assert found.code == expected.code
+    modes = set()
+    for mine, theirs in zip(found.graph.nodes, expected.graph.nodes, strict=True):
+        pairs = [[each] if isinstance(each, Tensor) else each for each in (mine.meta.get("val"), theirs.meta.get("val"))]
+        for one, other in zip(pairs[0] or (), pairs[1] or (), strict=True):
+            assert isinstance(one, FakeTensor)
+            assert (one.shape, one.stride(), one.dtype, one.device) == (
+                other.shape, other.stride(), other.dtype, other.device,
+            )  # fmt: skip
+            modes.add(id(one.fake_mode))
+    assert len(modes) == 1
+    for mine, theirs in zip(_leaves(found(*given)), _leaves(function(*given)), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def _leaves(value: object) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else [*value]  # type: ignore[misc]
