@@ -37,7 +37,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # modules and tests live to the end, and no collection need visit them
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def inductor_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What torch compiles is kept for all tests of a session, in all its processes, and for no other session."""
     base = tmp_path_factory.getbasetemp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +36,7 @@ def test_a_graph_has_the_operations_and_shapes_of_torch(function: Callable[..., 
     assert found.code == expected.code
     modes = set()
     for mine, theirs in zip(found.graph.nodes, expected.graph.nodes, strict=True):
-        pairs = [[each] if isinstance(each, Tensor) else each for each in (mine.meta.get("val"), theirs.meta.get("val"))]
-        for one, other in zip(pairs[0] or (), pairs[1] or (), strict=True):
+        for one, other in zip(_leaves(mine.meta.get("val")), _leaves(theirs.meta.get("val")), strict=True):
             assert isinstance(one, FakeTensor)
             assert (one.shape, one.stride(), one.dtype, one.device) == (
                 other.shape, other.stride(), other.dtype, other.device,
@@ -47,5 +47,5 @@ def test_a_graph_has_the_operations_and_shapes_of_torch(function: Callable[..., 
         assert torch.equal(mine, theirs)
 
 
-def _leaves(value: object) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else [*value]  # type: ignore[misc]
+def _leaves(value: Any) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else [*(value or ())]
