@@ -19,6 +19,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, so th
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a test with two threads would keep both cores busy with waiting
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
 sys.dont_write_bytecode = False
+_OF_THE_CALLER = """COLUMNS LINES NO_COLOR FORCE_COLOR PY_COLORS CLICOLOR CLICOLOR_FORCE TTY_COMPATIBLE TTY_INTERACTIVE
+    GITHUB_ACTIONS STEPRUN_DEBUG STEPRUN_RUNS_DIR STEPRUN_SWEEPS_DIR"""
+"""Variables of a terminal, of CI or of a user that change what steprun prints or where it writes."""
+
+for name in _OF_THE_CALLER.split():
+    os.environ.pop(name, None)
 
 settings.register_profile("steprun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steprun")
@@ -37,7 +43,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # modules and tests live to the end, and no collection need visit them
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def inductor_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What torch compiles is kept for all tests of a session, in all its processes, and for no other session."""
     base = tmp_path_factory.getbasetemp()

@@ -62,6 +62,8 @@ def path_of(folder: Path) -> str:
     ],
 )
 def test_a_point_stands_for_a_run_or_its_config(command: str, words: list[str], shown: str, folder: Path) -> None:
+    if command == "check":
+        assert points(folder, "snapshot", "SWEEP#1", "--uncertainty=0").code == 0
     found = points(folder, command, "SWEEP#1", *words)
     assert found.code in (0, 3), found.err
     assert shown in found.out

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from .attempts import Attempt, attempts_in
+from .attempts import Attempt, attempts_in, attempts_of
 from .cases import FOLDER, cases_folder
 
 
@@ -20,13 +20,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         reason = f"{FOLDER} names no folder of cases"
         metafunc.parametrize("attempt", [pytest.param(None, marks=pytest.mark.skip(reason), id="no-cases")])
         return
-    attempts = attempts_in(folder)
+    attempts = [attempt for attempt in attempts_in(folder) if not attempt.slow or _of_a_pair(attempt)]
     if not attempts:
         raise pytest.UsageError(f"{FOLDER}={folder} holds no cases")
     marks = {True: [pytest.mark.slow], False: []}
     metafunc.parametrize(
         "attempt", [pytest.param(attempt, id=str(attempt), marks=marks[attempt.slow]) for attempt in attempts]
     )
+
+
+def _of_a_pair(attempt: Attempt) -> bool:
+    """Whether a slow attempt is tried: each dtype once, and each way of stepping once; `page.py` tries all four."""
+    if len({each.optimizer for each in attempts_of(attempt.case)}) == 1:
+        return True
+    return (attempt.dtype == "float64") == (attempt.optimizer == "rule")
 
 
 @pytest.fixture(autouse=True)

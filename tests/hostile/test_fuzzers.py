@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning"),
 ]
 
-SECONDS = 12
+SECONDS = 8
 
 
 def _attempt(case: int) -> str | None:

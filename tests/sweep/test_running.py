@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow
@@ -19,6 +20,7 @@ import torch
 import runner
 from runner.config import load, overridden
 from runner.errors import UsageError
+from runner.sweep.executors import processes
 from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.record.parts import outcomes_in, part_paths
@@ -137,21 +139,38 @@ def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
     assert [outcome.status for outcome in seen.outcomes] == ["failed"]
 
 
-def test_a_point_that_takes_too_long_has_failed(tmp_path: Path) -> None:
+def test_a_point_that_takes_too_long_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = HEAD.replace("steps: 5", "steps: n").replace("rate: 0.1", "rate: 0.01, n: 5") + "log: {every: 100000}\n"
-    sweep, _, _ = swept(tmp_path, "sweep: {grid: {n: [5, 100000000, 6]}}\n", head, jobs=1, time_limit=4.0)
-    table = sweep.table().to_pylist()
+    path = written(tmp_path, "sweep: {grid: {n: [5, 100000000, 6]}}\n", head)
+    how, seen = How(jobs=1, time_limit=3600.0), Seen()
+    plan = plan_sweep(load(path), {})
+    directory = start_sweep(load(path), plan, {}, tmp_path / "sweeps", how)
+
+    def monotonic() -> float:
+        """A clock that is two hours ahead while the second point runs: no real time decides."""
+        return time.monotonic() + (7200.0 if seen.started[-1:] == [1] else 0.0)
+
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=monotonic))
+    run_sweep(directory, plan, how, seen)
+    table = open_sweep(directory).table().to_pylist()
     assert [row["status"] for row in table] == ["finished", "failed", "finished"]
-    assert table[1]["failure"] == "took longer than 4 s"
+    assert table[1]["failure"] == "took longer than 3600 s"
 
 
-LONG = HEAD.replace("steps: 5", "steps: 12000") + "log: {every: 1000}\n"
+LONG = HEAD.replace("steps: 5", "steps: 6000") + "log: {every: 1000}\n"
 SEEDS = "sweep: {grid: {seed: range(8)}, objective: {minimize: loss}}\n"
 
 
 def command(*arguments: str | Path, cwd: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Starts a command whose processes write each point as soon as it has ended."""
+    (cwd / "at-once").mkdir()
+    (cwd / "at-once" / "sitecustomize.py").write_text(
+        "from runner.sweep.record import part_files\npart_files.FLUSH_SECONDS = 0.0\n"
+    )
     words = [sys.executable, "-m", "runner", *map(str, arguments)]
-    return subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=stderr)
+    places = os.pathsep.join([str(cwd / "at-once"), str(Path(runner.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": places}
+    return subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=stderr, env=environment)
 
 
 def children(pid: int) -> list[int]:

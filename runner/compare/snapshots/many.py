@@ -41,14 +41,19 @@ def check_all(
 
 @contextmanager
 def _collecting_what_is_new() -> Iterator[None]:
-    """Exclude existing objects, mostly torch's modules, from the frequent garbage collections of the block."""
-    enabled = gc.isenabled()
-    gc.freeze()
+    """Exclude existing objects, mostly torch's modules, from the frequent garbage collections of the block.
+
+    What the caller froze stays frozen.
+    """
+    enabled, freezing = gc.isenabled(), not gc.get_freeze_count()
+    if freezing:
+        gc.freeze()
     gc.enable()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if freezing:
+            gc.unfreeze()
         if not enabled:
             gc.disable()
 

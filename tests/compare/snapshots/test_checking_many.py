@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,27 @@ def test_fail_fast_stops_at_the_first_that_does_not_hold(tmp_path: Path) -> None
     assert statuses(every) == [("a", "holds"), ("b", "differs"), ("c", "holds")]
     assert exit_code_of(every) == 3
     assert statuses(list(check_all(targets, Request(), fail_fast=True))) == [("a", "holds"), ("b", "differs")]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_garbage_collection_that_is_off_or_frozen_is_so_again_after(frozen: bool, tmp_path: Path) -> None:
+    targets = folder_of_three(tmp_path)
+    gc.unfreeze()
+    if frozen:
+        gc.freeze()
+    before = gc.get_freeze_count()
+    gc.disable()
+    try:
+        outcomes = iter(check_all(targets, Request()))
+        next(outcomes)
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        assert len(list(outcomes)) == 2
+        assert not gc.isenabled()
+        assert before / 2 <= gc.get_freeze_count() <= before
+    finally:
+        gc.enable()
+        gc.freeze()  # as the process of the tests was
 
 
 @pytest.mark.slow

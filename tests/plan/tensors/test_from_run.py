@@ -23,6 +23,7 @@ from runner.record.reading import open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.cli.commands import steprun
+from tests.engine.compiled.plain import without_compiler
 from tests.manifests import manifest_fields
 from tests.tables import over
 
@@ -85,7 +86,10 @@ def test_training_goes_on_from_the_weights_of_a_run(start: str, base: runner.Run
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own use
-def test_the_compile_engine_starts_from_the_same_weights(base: runner.Run, tmp_path: Path) -> None:
+def test_the_compile_engine_starts_from_the_same_weights(
+    base: runner.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_compiler(monkeypatch)
     compiled = fine(tmp_path, "{run: runs/base, optimizer: true}", "engine=compile")
     eager = fine(tmp_path, "{run: runs/base, optimizer: true}")
     assert torch.equal(compiled.tensor("w")[0], base.tensor("w")[-1])

@@ -29,9 +29,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tested() -> list[tuple[Cell, str]]:
-    chosen = [(cell, word) for cell, word in cells().items() if word != "–"]
-    return thinned(chosen, lambda row: (row[0][1], row[1] == "refused"), 10)
+def chosen_cells() -> list[tuple[Cell, str]]:
+    kept = [(cell, word) for cell, word in cells().items() if word != "–"]
+    return thinned(kept, lambda row: (row[0][1], row[1] == "refused"), 10)
 
 
 def test_the_page_has_every_capability_and_every_column() -> None:
@@ -77,7 +77,7 @@ def _column(cell: Cell, word: str) -> str:
 
 
 @pytest.mark.slow
-@over("cell, word", tested(), split=_column, slow=["xla"])
+@over("cell, word", chosen_cells(), split=_column, slow=["xla"])
 def test_a_cell_is_as_the_page_says(cell: Cell, word: str, tmp_path: Path, files: Path) -> None:
     name, column = cell
     for each in files.iterdir():

@@ -59,8 +59,8 @@ def translate(graph: fx.GraphModule) -> Translated:
     """Translates a graph of core ATen operators into a function of JAX arrays.
 
     Args:
-        graph: what `make_fx(functionalize(...), decomposition_table=core_aten_decompositions())` returns. Its shapes
-            and dtypes are those of the trace.
+        graph: what `aten_graph(functionalize(...), ..., core_aten_decompositions())` returns. Its shapes and dtypes are
+            those of the trace.
     Returns:
         A function from the inputs to the outputs, flat, in the order of the graph. An output that is None stays None.
         It needs `jax_enable_x64`.
