@@ -11,6 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.language.graph.computation import Computation
+from runner.language.graph.elements import traceable
 from runner.language.graph.scalar_split import split_scalars
 from runner.language.text.faults import START, LanguageError
 from runner.language.xla.operators import Unsupported, translate
@@ -94,8 +95,9 @@ def _reason_of(node: fx.Node) -> str | int:
         options: Any = fx.map_arg(node.kwargs, found.__getitem__)
         if node.op == "call_method":
             return (getattr(arguments[0], str(node.target))(*arguments[1:], **options),)
-        assert callable(node.target)
-        return (node.target(*arguments, **options),)
+        target = traceable(node)
+        assert callable(target)
+        return (target(*arguments, **options),)
 
     return _reason(compute, examples, places, 0)
 

@@ -119,7 +119,7 @@ def _check_train(action: Action, train: Train, engine: str, faults: Faults) -> N
             return
 
 
-def _faults_of(computation: Computation, engine: str) -> Iterator[LanguageError]:
+def _faults_of(computation: Computation, engine: str, *, rule: bool = False) -> Iterator[LanguageError]:
     for node in computation.graph.nodes:
         if node.meta.get("dynamic") and "place" in node.meta:
             message = f"{engine} cannot compile this: its shape depends on data"
@@ -132,7 +132,7 @@ def _faults_of(computation: Computation, engine: str) -> Iterator[LanguageError]
             yield LanguageError(message, hint, node.meta["place"], node.meta.get("origin", computation.origin))
             return
     try:
-        split_scalars(computation)
+        split_scalars(computation, rule=rule)
     except LanguageError as error:
         error.message = f"{engine} cannot compile this: {error.message}"
         error.hint = f"{error.hint}, or write {EAGER}"
@@ -173,7 +173,7 @@ def _check_rule(updates: Iterable[Computation], path: ConfigPath, engine: str, f
             message = f"{engine} cannot compile this rule: it draws random numbers"
             faults.add(path, message, f"write {EAGER}", key=True)
             return
-        for error in _faults_of(computation, engine):
+        for error in _faults_of(computation, engine, rule=True):
             error.origin = error.origin or computation.origin
             faults.language(path, error)
             return
