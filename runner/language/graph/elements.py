@@ -1,24 +1,38 @@
-"""Indexes by integers that are tensors without dimensions, which torch reads back: no trace contains that."""
+"""Operations that read numbers back from tensors, in a form that a trace can contain.
+
+Torch reads back an index that is a tensor without dimensions.
+"""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+
+from runner.language.graph.covariance import corrcoef, cov
 
 _INTEGERS = frozenset((torch.int8, torch.int16, torch.int32, torch.int64))
 """Dtypes of an index; torch takes uint8 for a mask."""
 
 
 def traceable(node: fx.Node) -> Callable[..., Any] | str:
-    """The target of a node, in a form that reads no index back."""
+    """The target of a node, or a function that computes the same and reads nothing back."""
+    name = node.target if isinstance(node.target, str) else _NAMES.get(node.target, "")
+    if name in _READ_BACK and node.kwargs.get("fweights") is None and node.kwargs.get("aweights") is None:
+        return _READ_BACK[name]
     if node.target is not operator.getitem or not isinstance(node.args[0], fx.Node):
         return node.target
     indexed = isinstance(node.args[0].meta["example"], Tensor) and any(map(_is_integer, _parts(node.args[1])))
     return at if indexed else node.target
+
+
+_READ_BACK: Mapping[str, Callable[..., Tensor]] = {"cov": cov, "corrcoef": corrcoef}
+"""Operations and methods without weights, and what computes the same."""
+
+_NAMES: Mapping[Any, str] = {torch.cov: "cov", torch.corrcoef: "corrcoef"}
 
 
 def is_index(node: fx.Node, number: fx.Node) -> bool:

@@ -149,7 +149,9 @@ def _tensor_part(
         for made in cast.values():
             made.meta.update({key: node.meta[key] for key in (KEY,) if key in node.meta})
         copies[node] = graph.node_copy(node, lambda old, cast=cast: cast.get(old) or copies[old])  # type: ignore[misc]
-        copies[node].target = both_sides(node) if is_choice(node) else traceable(node)
+        target = both_sides(node) if is_choice(node) else traceable(node)
+        if target is not node.target:
+            copies[node].op, copies[node].target = "call_function", target
         copies[node].meta = node.meta
     graph.output(tuple(fx.node.map_arg(results[output], lambda node: copies[node]) for output in tensors))
     return compile_graph(graph, computation.origin)

@@ -53,6 +53,11 @@ _OF_TENSORS = re.compile(
 )
 """Messages of torch about numbers where an operation takes tensors."""
 
+READ_BACK = "value out of a tracing tensor"
+"""Part of torch's message for an operation that reads a number of a tensor while it is traced."""
+
+READS_BACK = "it reads a number back from a tensor, which no compiled step can"
+
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
 _ALLOCATION = re.compile(
     r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc|out of memory"
@@ -160,6 +165,8 @@ def torch_message(error: BaseException) -> str:
     text = str(error)
     for noise in _NOISE:
         text = noise.sub("", text)
+    if READ_BACK in text:
+        return READS_BACK
     taken = _COMBINATION.search(text)
     if taken:
         return f"it does not take ({taken[1]})"
