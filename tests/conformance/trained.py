@@ -1,4 +1,4 @@
-"""A case as a config whose `train` steps compute every number, as other engines compile only those.
+"""Cases as configs whose `train` steps compute every number, as other engines compile only those.
 
 A case that trains nothing gets an optimizer that keeps its weights.
 """
@@ -22,47 +22,48 @@ KEEPING = {"rule": {"update": "param = param"}}
 def trained_job(case: Case, dtype: str, optimizer: str, engine: str) -> Job:
     """The config that computes what `case` expects under `engine`.
 
-    A program's `backward` and `step` stay as they are: they run as in the eager engine.
+    A program's `backward` and `step` stay as they are, which only the eager engine runs.
 
     Raises:
         UnsayableError: the language has no words for the case.
     """
+    if case.kind == "expr":
+        return joined_job([case], dtype, engine)
     draft = Draft(case, dtype, nonfinite=has_nonfinite(case))
-    match case.kind:
-        case "expr":
-            job = _expr(case, draft)
-        case "minimize":
-            job = _minimize(case, draft)
-        case _:
-            job = job_of(case, dtype, optimizer)
-    return dataclasses.replace(job, text=f"{job.text}engine: {engine}\n")
+    job = _minimize(case, draft) if case.kind == "minimize" else job_of(case, dtype, optimizer)
+    return _under(engine, job)
 
 
-def _expr(case: Case, draft: Draft) -> Job:
-    """One step for all outputs and gradients."""
-    inputs, wrt = case.arrays("inputs"), list(case.record.get("grads") or ())
-    scope, origins = draft.scope(), {}
-    origins = declared_inputs(case, draft, scope)
-    outputs = state_outputs(case, draft, scope)
-    if wrt:
-        objective = draft.statement("objective", case.record["loss"], scope)
-    else:
-        objective = draft.parameter("anchor", torch.tensor(0.0), draft.scope())
-    row = _train(draft, objective, [column for _, column in outputs])
-    for key, column in outputs:
-        draft.read(row, Reading(key, column, "train"))
-    for name in wrt:
-        read_gradient(draft, row, f"grad:{name}", origins.get(name), inputs[name], "train")
-    draft.optimizer = KEEPING
-    return draft.job()
+def joined_job(cases: Sequence[Case], dtype: str, engine: str) -> Job:
+    """One config with one step for all outputs and gradients of some cases of expressions, so that it compiles once.
 
-
-def _train(draft: Draft, objective: str, others: Sequence[str]) -> int:
-    """A step that computes the gradients of the objective, and other values besides."""
+    The key of a result begins with the case's identity if there are several.
+    """
+    draft = Draft(cases[0], dtype, nonfinite=any(map(has_nonfinite, cases)))
+    terms: list[str] = []
+    found: list[Reading] = []
+    gradients: list[tuple[Case, str, str, str | None]] = []
+    for case in cases:
+        prefix = f"{case.id} " if len(cases) > 1 else ""
+        wrt, scope = list(case.record.get("grads") or ()), draft.scope()
+        origins = declared_inputs(case, draft, scope)
+        outputs = state_outputs(case, draft, scope)
+        if wrt:
+            terms.append(draft.statement("objective", case.record["loss"], scope))
+        terms += [f"0 * {column}.detach().sum()" for _, column in outputs]
+        found += [Reading(prefix + key, column, "train") for key, column in outputs]
+        gradients += [(case, f"{prefix}grad:{name}", name, origins.get(name)) for name in wrt]
+    if not any(origin for *_, origin in gradients):
+        terms.append(draft.parameter("anchor", torch.tensor(0.0), draft.scope()))
     total = draft.names.give("total")
-    terms = [objective, *(f"0 * {name}.detach().sum()" for name in others)]
     draft.statements.append(f"{total} = {' + '.join(terms)}")
-    return draft.step("train", {"objective": total})
+    row = draft.step("train", {"objective": total})
+    for reading in found:
+        draft.read(row, reading)
+    for case, key, name, origin in gradients:
+        read_gradient(draft, row, key, origin, case.arrays("inputs")[name], "train")
+    draft.optimizer = KEEPING
+    return _under(engine, draft.job())
 
 
 def _minimize(case: Case, draft: Draft) -> Job:
@@ -81,3 +82,7 @@ def _minimize(case: Case, draft: Draft) -> Job:
         entry = {key: probe.get(key) for key in ("loss", "grads")}
         model.read(row, entry, at, "train", (row, loss, "train"))
     return draft.job()
+
+
+def _under(engine: str, job: Job) -> Job:
+    return dataclasses.replace(job, text=f"{job.text}engine: {engine}\n")

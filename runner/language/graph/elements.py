@@ -1,6 +1,6 @@
-"""Operations that read numbers back from tensors, in a form that a trace can contain.
+"""Operations that torch traces not at all or wrongly, in a form that a trace can contain.
 
-Torch reads back an index that is a tensor without dimensions.
+Torch reads a number back for an index that is a tensor without dimensions, and for a covariance.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.nn import functional
 
 from runner.language.graph.covariance import corrcoef, cov
+from runner.language.graph.multilabel import multilabel_margin_loss
 
 _INTEGERS = frozenset((torch.int8, torch.int16, torch.int32, torch.int64))
 """Dtypes of an index; torch takes uint8 for a mask."""
 
 
 def traceable(node: fx.Node) -> Callable[..., Any] | str:
-    """The target of a node, or a function that computes the same and reads nothing back."""
+    """The target of a node, or a function that computes the same and that torch traces."""
+    if node.target is functional.multilabel_margin_loss:
+        return multilabel_margin_loss
     name = node.target if isinstance(node.target, str) else _NAMES.get(node.target, "")
     if name in _READ_BACK and node.kwargs.get("fweights") is None and node.kwargs.get("aweights") is None:
         return _READ_BACK[name]

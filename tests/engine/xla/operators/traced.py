@@ -15,6 +15,7 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from runner.language.graph.computation import extract
+from runner.language.graph.scalar_split import split_scalars
 from runner.language.inference.inference import Inference
 from runner.language.lowering.lower import lower_statements
 from runner.language.lowering.scope import Scope
@@ -97,13 +98,14 @@ def traced(said: Said, gradients: bool) -> Traced | None:
     if not computed:
         return None
     computation = extract(lowered, computed)
+    compute = split_scalars(computation).function
     tensors = [said.tensors[name] for name in computation.inputs]
 
     def function(*given: Tensor) -> tuple[Tensor, ...]:
         inputs = [value.detach() for value in given]
         if gradients:
             inputs = [each.requires_grad_(like.requires_grad) for each, like in zip(inputs, tensors, strict=True)]
-        results = dict(zip(computed, computation.function(None, *inputs), strict=True))
+        results = dict(zip(computed, compute(None, *inputs), strict=True))
         values = iter([results.get(name, lowered.values[name]) for name in names])
         found = [leaf for leaf in leaves(said.process(like(expected, values))) if isinstance(leaf, Tensor)]
         differentiated = [leaf for leaf in found if requires_grad(leaf)]
