@@ -7,18 +7,19 @@ from torch import Tensor
 
 
 def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """Computes `torch.nn.functional.multilabel_margin_loss` of scores `(classes,)` or `(n, classes)`.
+    """Computes `torch.nn.functional.multilabel_margin_loss` of scores `()`, `(classes,)` or `(n, classes)`.
 
     The labels of a row end at its first -1.
     """
-    scores, labels = input.reshape(-1, input.shape[-1]), target.reshape(-1, input.shape[-1])
-    classes = torch.arange(scores.shape[1], device=scores.device)
+    count = input.shape[-1] if input.ndim else 1
+    scores, labels = input.reshape(-1, count), target.reshape(-1, count)
+    classes = torch.arange(count, device=scores.device)
     given = (labels != -1).cumprod(1).bool()
     label = torch.where(given, labels, 0)
     is_label = ((label[:, :, None] == classes) & given[:, :, None]).any(1)
     gaps = torch.relu(1 - scores.gather(1, label)[:, :, None] + scores[:, None, :])
     counted = given[:, :, None] & ~is_label[:, None, :]
-    losses: Tensor = torch.where(counted, gaps, 0).sum((1, 2)) / scores.shape[1]
+    losses: Tensor = torch.where(counted, gaps, 0).sum((1, 2)) / count
     if reduction == "none":
         return losses.reshape(input.shape[:-1])
     return losses.sum() if reduction == "sum" else losses.mean()

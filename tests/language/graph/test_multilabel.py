@@ -13,8 +13,8 @@ from tests.tables import over
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-@over("target", [[[3, 0, -1, 1], [-1, 2, 1, 0], [1, 3, 0, 2], [2, 2, -1, -1]], [0, -1, 3, 3]])
-def test_it_is_that_of_torch(target: list[list[int]] | list[int], reduction: str) -> None:
+@over("target", [[[3, 0, -1, 1], [-1, 2, 1, 0], [1, 3, 0, 2], [2, 2, -1, -1]], [0, -1, 3, 3], 0, -1])
+def test_it_is_that_of_torch(target: list[list[int]] | list[int] | int, reduction: str) -> None:
     labels = torch.tensor(target)
     scores = torch.linspace(-1, 2, labels.numel(), dtype=torch.float64).sin().reshape(labels.shape)
 
