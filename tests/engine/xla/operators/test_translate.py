@@ -207,3 +207,15 @@ def test_what_reads_no_tensor_is_computed_by_torch() -> None:
     sample = Traced(compute, trace(compute, *inputs), inputs)
     assert not all(supported(node.target) for node in sample.graph.graph.nodes if node.op == "call_function")
     assert_agrees(run([sample])[0], sample.expected())
+
+
+def test_numbers_before_and_after_tensors_have_the_values_of_torch() -> None:
+    def compute(x: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+        shifted = torch.bitwise_left_shift(3, k), torch.bitwise_right_shift(64, k), torch.bitwise_and(6, k)
+        zetas = torch.special.zeta(3.0, x.abs() + 1), torch.special.zeta(x.abs() + 2, 2.0)
+        conjugate = torch.complex(x, x).conj().imag * 2
+        return (*shifted, *zetas, -7.5 % x, 7 % k, torch.copysign(x, -1.0), conjugate)
+
+    inputs = [torch.tensor([0.3, -1.5, 2.0, -0.25], dtype=torch.float64), torch.tensor([1, 2, 5, 7])]
+    sample = Traced(compute, trace(compute, *inputs), inputs)
+    assert_agrees(run([sample])[0], sample.expected())
