@@ -106,6 +106,7 @@ class _Planner:
             fixed={},
             fields={},
             writable=False,
+            by_element=frozenset(outer.tables),
         )
         indexed = {name: outer.tensors[name] for name in scope.tables if name in outer.tensors}
         param = self.example()

@@ -28,6 +28,27 @@ def job_of(case: Case, dtype: str, optimizer: str = "torch") -> Job:
 
 def _expr(case: Case, draft: Draft, optimizer: str) -> Job:
     record, scope = case.record, draft.scope()
+    wrt, inputs = list(record.get("grads") or ()), case.arrays("inputs")
+    origins = declared_inputs(case, draft, scope)
+    outputs = state_outputs(case, draft, scope)
+    loss = draft.statement("objective", record["loss"], scope) if wrt else ""
+    if not draft.parameters:  # a config trains something
+        anchor = draft.parameter("anchor", torch.tensor(0.0), draft.scope())
+        objective = draft.names.give("objective")
+        draft.statements.append(f"{objective} = 1.0 * {anchor}")
+        draft.step("forward", objective)
+    for key, column in outputs:
+        draft.read(draft.step("forward", column), Reading(key, column, "forward"))
+    if wrt:
+        row = draft.step("backward", loss)
+        for name in wrt:
+            read_gradient(draft, row, f"grad:{name}", origins.get(name), inputs[name], "backward")
+    return draft.job()
+
+
+def declared_inputs(case: Case, draft: Draft, scope: Scope) -> dict[str, str]:
+    """Declares the inputs that the case reads; returns the parameters that the loss depends on, by the case's names."""
+    record = case.record
     wrt = list(record.get("grads") or ())
     bindings = case.lets() + [(output["name"], output["expr"]) for output in record["outputs"]]
     objective = record["loss"] if wrt else record["outputs"][-1]["expr"]
@@ -40,29 +61,20 @@ def _expr(case: Case, draft: Draft, optimizer: str) -> Job:
             draft.parameter(name, value, scope)
         elif name in used:
             draft.constant(name, value, scope)
-    origins = {name: scope.names[name] for name in wrt if name in reaching}
+    return {name: scope.names[name] for name in wrt if name in reaching}
 
+
+def state_outputs(case: Case, draft: Draft, scope: Scope) -> list[tuple[str, str]]:
+    """Writes the case's statements; returns the result key and the column of each output that it expects."""
     outputs: list[tuple[str, str]] = []
     for name, expression in case.lets():
         draft.statement(name, expression, scope)
-    for output in record["outputs"]:
+    for output in case.record["outputs"]:
         write = _statement_of_a_number if not scope.is_tensor(output["expr"]) else _statement_of_a_tensor
         column = write(draft, output, scope)
         if output.get("expected") is not None:
             outputs.append((f"out:{output['name']}", column))
-    loss = draft.statement("objective", objective, scope) if wrt else ""
-    if not parameters:  # a config trains something
-        anchor = draft.parameter("anchor", torch.tensor(0.0), draft.scope())
-        objective = draft.names.give("objective")
-        draft.statements.append(f"{objective} = 1.0 * {anchor}")
-        draft.step("forward", objective)
-    for key, column in outputs:
-        draft.read(draft.step("forward", column), Reading(key, column, "forward"))
-    if wrt:
-        row = draft.step("backward", loss)
-        for name in wrt:
-            read_gradient(draft, row, f"grad:{name}", origins.get(name), inputs[name], "backward")
-    return draft.job()
+    return outputs
 
 
 def _ends_in_a_tensor(bindings: Iterable[tuple[str, str]], inputs: Iterable[str], scope: Scope) -> bool:

@@ -296,7 +296,7 @@ def _update_groups(
             continue
         computation = optimizer.rule.update[name]
         if id(computation) not in shared:
-            split = split_scalars(computation)
+            split = split_scalars(computation, rule=True)
             ahead = computed(_numbers_of_rule(split, stepper), lambda: stepper.steps + 1)
             shared[id(computation)] = (split, numbers.add(split.count, ahead))
         split, where = shared[id(computation)]

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from runner.language.graph.choices import both_sides, is_choice
 from runner.language.graph.codegen import compile_graph
 from runner.language.graph.computation import Computation
+from runner.language.graph.elements import at, is_index, traceable
 from runner.language.inference.autocast import KEY
 from runner.language.inference.guards import is_guarded_division
 from runner.language.text.faults import START, LanguageError
@@ -46,9 +48,11 @@ class SplitComputation:
     scalars: tuple[tuple[int, int], ...]  # (output, number) of each output that is a number
 
 
-def split_scalars(computation: Computation) -> SplitComputation:
+def split_scalars(computation: Computation, *, rule: bool = False) -> SplitComputation:
     """Splits a computation into its two parts.
 
+    Args:
+        rule: whether it is an update of a rule: no gradient flows through it, so a branch may compute both its sides.
     Raises:
         LanguageError: a running scalar controls what is computed, instead of being only an operand.
     """
@@ -59,16 +63,14 @@ def split_scalars(computation: Computation) -> SplitComputation:
     read = [node for node in kept if any(not found.get(user, True) for user in node.users)]
     for node in read:
         for user in node.users:
-            if not found.get(user, True) and (
-                user.op != "call_function" or not (user.target in _READERS or is_guarded_division(user.target))
-            ):
+            if not found.get(user, True) and not (_is_readable(node, user) or (rule and is_choice(user))):
                 raise _unreadable(node, user)
     scalars = [(output, node) for output, node in enumerate(results) if found.get(node)]
     wanted = list(dict.fromkeys([*read, *(node for _, node in scalars)]))
     tensors = [output for output, node in enumerate(results) if not found.get(node)]
     inputs = [node for node in nodes if node.op == "placeholder" and not found[node]]
     running = [node for node in nodes if node.op == "placeholder" and found[node]]
-    if not kept:
+    if not kept and all(traceable(node) is node.target for node in found):
         function = computation.function
     else:
         function = _tensor_part(computation, results, found, read, tensors)
@@ -88,12 +90,19 @@ def _is_number(node: fx.Node) -> bool:
     return isinstance(node.meta["example"], (bool, int, float))
 
 
+def _is_readable(number: fx.Node, user: fx.Node) -> bool:
+    """Whether an operation means the same with a 0-d tensor in place of a number."""
+    if user.op != "call_function":
+        return False
+    return user.target in _READERS or is_guarded_division(user.target) or is_index(user, number)
+
+
 def _unreadable(number: fx.Node, user: fx.Node) -> LanguageError:
     name = next(node.meta["input"] for node in _ancestors(number) if node.op == "placeholder")
     if user.target is not None and getattr(user.target, "__name__", "") == "choose":
         message, hint = f"`{name}` decides which branch is computed", "use the condition as a factor"
     else:
-        message, hint = f"`{name}` can only be an operand here", "use it in `+ - * / **` or comparisons"
+        message, hint = f"`{name}` can only be an operand or an index here", "use it in `+ - * / **` or comparisons"
     return LanguageError(message, hint, user.meta.get("place", START), user.meta.get("origin"))
 
 
@@ -140,6 +149,9 @@ def _tensor_part(
         for made in cast.values():
             made.meta.update({key: node.meta[key] for key in (KEY,) if key in node.meta})
         copies[node] = graph.node_copy(node, lambda old, cast=cast: cast.get(old) or copies[old])  # type: ignore[misc]
+        target = both_sides(node) if is_choice(node) else traceable(node)
+        if target is not node.target:
+            copies[node].op, copies[node].target = "call_function", target
         copies[node].meta = node.meta
     graph.output(tuple(fx.node.map_arg(results[output], lambda node: copies[node]) for output in tensors))
     return compile_graph(graph, computation.origin)
@@ -148,6 +160,8 @@ def _tensor_part(
 def _dtype_as_tensor(number: fx.Node, user: fx.Node) -> torch.dtype:
     """Returns the dtype for a number as a 0-d tensor, so that the result has the same dtype as with a number."""
     example, result = number.meta["example"], user.meta["example"]
+    if traceable(user) is at:
+        return torch.int64
     if isinstance(example, bool):
         return torch.bool
     dtypes = [node.meta["example"].dtype for node in user.all_input_nodes if isinstance(node.meta["example"], Tensor)]

@@ -15,7 +15,7 @@ from runner.language.inference.runtime import gradient, watch
 from runner.language.lowering import operations
 from runner.language.lowering.scope import Function
 from runner.language.lowering.statements import block
-from runner.language.lowering.values import describe
+from runner.language.lowering.values import describe, handed_on
 from runner.language.text.faults import LanguageError
 from runner.text import counted
 
@@ -50,7 +50,7 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
         raise lowering.fault(
             by, "`grad` has nothing to differentiate by", "name what to differentiate by: `grad(y, [x1, x2])`"
         )
-    xs = [lowering.value(name) for name in names]
+    xs = [lowering.plain(lowering.value(name)) for name in names]
     for value, source in ((y, node.args[0]), *zip(xs, names, strict=True)):
         if not isinstance(value, fx.Node) or not isinstance(value.meta["example"], Tensor):
             raise lowering.fault(source, f"`{lowering.shown(source)}` is {describe(value)}", "`grad` takes tensors")
@@ -118,14 +118,14 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
             f"it is declared as `{function.declaration}`",
         )
     for name, value in zip(header.arguments, positional, strict=False):
-        bound[name] = lowering.plain(value)
+        bound[name] = handed_on(lowering, node, value)
     for name, value in named.items():
         if name not in header.arguments:
             hint = did_you_mean(name, header.arguments, f"it is declared as `{function.declaration}`")
             raise lowering.fault(node, f"`{header.name}` has no argument `{name}`", hint)
         if name in bound:
             raise lowering.fault(node, f"argument `{name}` of `{header.name}` is given twice", "remove one of them")
-        bound[name] = lowering.plain(value)
+        bound[name] = handed_on(lowering, node, value)
     defaulted = header.arguments[len(header.arguments) - len(header.defaults) :]
     for name, default in zip(defaulted, header.defaults, strict=True):
         if name not in bound:
@@ -147,9 +147,9 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
         if name in inner.watched and isinstance(value, fx.Node) and isinstance(value.meta["example"], Tensor):
             value = lowering.emit(node, "call_function", watch, (value,))
         inner.local[name] = value
-    result = inner.named[block(inner, function.statements)]
+    result = block(inner, function.statements)
     lowering.shared.inlined -= 1
-    return result
+    return handed_on(inner, node, inner.elements.get(result, inner.named[result]))
 
 
 def default_value(lowering: Lowering, node: ast.Call, function: Function, name: str, default: ast.expr) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,8 @@ from runner.language.lowering.values import (
     ELEMENTWISE,
     MAX_DISPLAY,
     MAX_NESTED,
+    Arithmetic,
+    Element,
     Lookup,
     example_of,
     extent,
@@ -87,6 +89,7 @@ class Lowering:
         self.graph = graph
         self.local = local
         self.named: dict[str, Any] = {}
+        self.elements: dict[str, Element] = {}  # of the named scalars that come from elements of constants
         self.faulty: set[str] = set()  # names whose own statements have errors
         self.watched = watched
         self.parent = parent  # the enclosing lowering, from which a branch captures
@@ -166,7 +169,7 @@ class Lowering:
             if name in lowering.local and (lowering.origin == self.origin):
                 return lowering.local[name]
             if name in lowering.named:
-                return lowering.named[name]
+                return lowering.elements.get(name, lowering.named[name])
         return ABSENT
 
     def visible(self) -> Iterator[Lowering]:
@@ -261,6 +264,8 @@ class Lowering:
             return type(value)(self.lift(item) for item in value)
         if isinstance(value, Lookup):
             return Lookup(value.name, self.lift(value.index), value.element, value.node)
+        if isinstance(value, Arithmetic):
+            return replace(value, number=self.lift(value.number), operands=self.lift(value.operands))
         return value
 
     def display(self, node: ast.Tuple | ast.List) -> Any:
@@ -271,7 +276,7 @@ class Lowering:
     # scalars
 
     def plain(self, value: Any) -> Any:
-        """Returns `value` with each lookup replaced by its scalar."""
+        """Returns `value` with each element of a constant, and arithmetic with one, replaced by its scalar."""
         if isinstance(value, (tuple, list)):
             return type(value)(self.plain(item) for item in value)
         if isinstance(value, Lookup):
@@ -279,6 +284,8 @@ class Lowering:
                 return value.element
             table = lookup(value.name, self.scope.tables[value.name])
             return self.emit(value.node, "call_function", table, (value.index,))
+        if isinstance(value, Arithmetic):
+            return value.number
         return value
 
     def is_scalar(self, value: Any) -> bool:

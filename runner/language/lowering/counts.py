@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from runner.catalogue import Operation
-from runner.language.lowering.values import MAX_DISPLAY, Lookup, example_of
+from runner.language.lowering.values import MAX_DISPLAY, Arithmetic, Lookup, example_of
 
 _LARGEST: Mapping[tuple[str, str], int] = {
     ("*lowrank", "niter"): 1_000,
@@ -84,6 +84,8 @@ def _plain(value: Any) -> Any:
     """Returns a value during planning: the example of a node, the number of an element of a constant."""
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
+    if isinstance(value, Arithmetic):
+        value = value.number
     return value.element if isinstance(value, Lookup) else example_of(value)
 
 

@@ -48,6 +48,16 @@ _FLOATS_HINT = "convert it with `.to(float32)`, or give a batch column a floatin
 _FIRST_ARE_INTEGERS = frozenset({"embedding", "embedding_bag", "one_hot"})
 _INTEGERS_BEFORE_LAST = frozenset({"index_add", "index_copy", "scatter", "scatter_add", "scatter_reduce"})
 
+_OF_TENSORS = re.compile(
+    r"must be Tensor, not (?:float|int|bool)\b|but got (?:float|int|bool)$|'(?:float|int|bool)' object has no attribute"
+)
+"""Messages of torch about numbers where an operation takes tensors."""
+
+READ_BACK = "value out of a tracing tensor"
+"""Part of torch's message for an operation that reads a number of a tensor while it is traced."""
+
+READS_BACK = "it reads a number back from a tensor, which no compiled step can"
+
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
 _ALLOCATION = re.compile(
     r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc|out of memory"
@@ -155,6 +165,8 @@ def torch_message(error: BaseException) -> str:
     text = str(error)
     for noise in _NOISE:
         text = noise.sub("", text)
+    if READ_BACK in text:
+        return READS_BACK
     taken = _COMBINATION.search(text)
     if taken:
         return f"it does not take ({taken[1]})"
@@ -191,6 +203,8 @@ def _hint(message: str, target: Any, node: ast.AST, args: Sequence[Any]) -> str 
         return "transpose one side with `.mT`, or change its shape"
     if message.startswith("shapes"):
         return "sizes are compared from the last dimension on; `unsqueeze` or `reshape` one side"
+    if _OF_TENSORS.search(message):
+        return "make a tensor of the number: `tensor(…)`"
     if target is operator.xor:
         return "`^` is exclusive or; a power is `x ** 2`"
     of_integers = _OF_INTEGERS.search(message) is not None  # torch before 2.13 words it as if dtypes differed

@@ -11,7 +11,7 @@ from torch import fx
 
 from runner.errors import did_you_mean, listing
 from runner.language.lowering import operations
-from runner.language.lowering.values import Lookup, describe, example_of, is_mask, nodes_of
+from runner.language.lowering.values import Lookup, describe, example_of, is_mask, nodes_of, tensor_of
 from runner.language.text.hints import PREFIXES, suggestion
 
 if TYPE_CHECKING:
@@ -127,5 +127,5 @@ def attribute(lowering: Lowering, node: ast.Attribute) -> Any:
             return column(lowering, node, node.value.id, key)
         if dotted is not None and dotted.split(".")[0] in PREFIXES and not lowering.is_declared(node.value.id):
             raise lowering.fault(node, f"`{dotted}` is not an operation", suggestion(dotted))
-    value = lowering.plain(lowering.value(node.value))
+    value = tensor_of(lowering, lowering.value(node.value))
     return operations.read_attribute(lowering, node, value)

@@ -6,7 +6,7 @@ import ast
 import functools
 import importlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +28,7 @@ from runner.language.dtypes import DTYPES
 from runner.language.graph.contraction import einsum
 from runner.language.inference.guards import guarded
 from runner.language.lowering.counts import excess
-from runner.language.lowering.values import Lookup, describe, example_of, worst_of
+from runner.language.lowering.values import describe, example_of, operand, scalar, tensor_of, worst_of
 from runner.language.text.arithmetic import FUNCTIONS
 from runner.language.text.faults import LanguageError
 from runner.language.text.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
@@ -103,9 +103,13 @@ def lower_call(lowering: Lowering, node: ast.Call) -> Any:
         plain = [lowering.plain(value) for value in positional]
         if dotted in ("max", "min") and len(plain) == 1 and isinstance(plain[0], (tuple, list)):
             plain = list(plain[0])  # of sizes: `max(x.shape)`
-        if not named and plain and all(lowering.is_scalar(value) for value in plain):
-            return lowering.scalar_call(node, FUNCTIONS[dotted], plain)
         operation = find_operation(dotted)
+        if not named and plain and all(lowering.is_scalar(value) for value in plain):
+            number = lowering.scalar_call(node, FUNCTIONS[dotted], plain)
+            if operation is None or len(plain) != len(positional):
+                return number
+            again = functools.partial(_with_tensors, node, operation, dotted)
+            return scalar(node, number, positional, again)
         if operation is None:
             given = next((value for value in plain if not lowering.is_scalar(value)), None)
             raise lowering.fault(node, f"`{dotted}` takes scalars, not {describe(given)}", cast_hint(dotted))
@@ -250,6 +254,10 @@ def _length(lowering: Lowering, node: ast.Call) -> Any:
     )
 
 
+def _with_tensors(node: ast.Call, operation: Operation, shown: str, lowering: Lowering, operands: Sequence[Any]) -> Any:
+    return _emit_operation(lowering, node, operation, shown, list(operands), {})
+
+
 def _operation(lowering: Lowering, node: ast.Call, operation: Operation, shown: str) -> Any:
     positional, named = lowering.arguments(node)
     return _emit_operation(lowering, node, operation, shown, positional, named)
@@ -259,8 +267,8 @@ def _emit_operation(
     lowering: Lowering, node: ast.Call, operation: Operation, shown: str, positional: list[Any], named: dict[str, Any]
 ) -> Any:
     _check(lowering, node, operation, shown, positional, named)
-    args = tuple(_operand(lowering, operation, position, value) for position, value in enumerate(positional))
-    kwargs = {name: _operand(lowering, operation, name, value) for name, value in named.items()}
+    args = tuple(operand(lowering, operation, position, value) for position, value in enumerate(positional))
+    kwargs = {name: operand(lowering, operation, name, value) for name, value in named.items()}
     kwargs.update(_factory_arguments(lowering, node, operation, args, kwargs))
     for name, value in _DETERMINISTIC.get((operation.name, lowering.scope.device), {}).items():
         if kwargs.get(name) is None:
@@ -283,7 +291,7 @@ def _emit_operation(
 
 
 def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
-    value = lowering.plain(lowering.value(function.value))
+    value = tensor_of(lowering, lowering.value(function.value))
     name = function.attr
     shown = f".{name}"
     example = value.meta["example"] if isinstance(value, fx.Node) else value
@@ -305,8 +313,8 @@ def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
         )
     positional, named = lowering.arguments(node)
     _check(lowering, node, method, shown, positional, named, value)
-    args = (value, *(_operand(lowering, method, position, item) for position, item in enumerate(positional)))
-    kwargs = {key: _operand(lowering, method, key, item) for key, item in named.items()}
+    args = (value, *(operand(lowering, method, position, item) for position, item in enumerate(positional)))
+    kwargs = {key: operand(lowering, method, key, item) for key, item in named.items()}
     target = _existing(lowering, node, method, shown, getattr(Tensor, name, None))
     guarded_method = guarded(method, target, worst_of(args), worst_of(kwargs))
     made = lowering.emit(
@@ -364,27 +372,6 @@ def _check(
     places: dict[int | str | None, ast.AST] = {keyword.arg: keyword for keyword in node.keywords}
     places.update(enumerate(node.args))
     raise lowering.fault(places.get(fault.argument, node), fault.message, fault.hint)
-
-
-def _operand(lowering: Lowering, operation: Operation, key: int | str, value: Any) -> Any:
-    """Returns a value as an argument: an element of a constant becomes a tensor if the operation needs one."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(_operand(lowering, operation, key, item) for item in value)
-    if not isinstance(value, Lookup):
-        return value
-    for overload in operation.overloads:
-        if isinstance(key, int):
-            arguments = list(overload[key : key + 1]) or [argument for argument in overload if argument.variadic]
-        else:
-            arguments = [argument for argument in overload if argument.name == key]
-        if any(argument.type.startswith("Tensor") or not argument.type for argument in arguments):
-            tensor = lowering.input(value.name, lowering.scope.tensors[value.name], value.node)
-            return lowering.emit(value.node, "call_function", _element, (tensor, value.index))
-    return lowering.plain(value)
-
-
-def _element(x: Tensor, index: int) -> Tensor:
-    return x[index]
 
 
 def _factory_arguments(

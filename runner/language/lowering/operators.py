@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,15 @@ from torch import fx
 from runner.language.inference.guards import guarded_operator
 from runner.language.inference.runtime import power
 from runner.language.lowering.branches import FOR_TENSORS, condition
-from runner.language.lowering.values import MAX_DISPLAY, TENSOR_BINARY, TENSOR_UNARY, describe, nodes_of, worst_of
+from runner.language.lowering.values import (
+    MAX_DISPLAY,
+    TENSOR_BINARY,
+    TENSOR_UNARY,
+    describe,
+    nodes_of,
+    scalar,
+    worst_of,
+)
 from runner.language.text.arithmetic import BINARY, COMPARE, UNARY
 
 if TYPE_CHECKING:
@@ -27,18 +35,20 @@ def binary(lowering: Lowering, node: ast.BinOp) -> Any:
     spine = [node]
     while isinstance(spine[-1].left, ast.BinOp):
         spine.append(spine[-1].left)
-    left = lowering.plain(lowering.value(spine[-1].left))
+    left = lowering.value(spine[-1].left)
     for part in reversed(spine):
-        left = combine(lowering, part, left, lowering.plain(lowering.value(part.right)))
+        left = combine(lowering, part, [left, lowering.value(part.right)])
     return left
 
 
-def combine(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
+def combine(lowering: Lowering, node: ast.BinOp, operands: Sequence[Any]) -> Any:
+    left, right = map(lowering.plain, operands)
     if lowering.is_scalar(left) and lowering.is_scalar(right):
         function = BINARY.get(type(node.op))
         if function is None:
             raise lowering.fault(node, "`@` needs tensors", "multiply numbers with `*`")
-        return lowering.scalar_call(node, function, [left, right])
+        number = lowering.scalar_call(node, function, [left, right])
+        return scalar(node, number, operands, lambda inner, given: combine(inner, node, given))
     if isinstance(left, (tuple, list)) or isinstance(right, (tuple, list)):
         return join(lowering, node, left, right)
     refuse_text(lowering, node, left, right)
@@ -77,9 +87,14 @@ def refuse_text(lowering: Lowering, node: ast.AST, *values: Any) -> None:
 def unary(lowering: Lowering, node: ast.UnaryOp) -> Any:
     if isinstance(node.op, ast.Not):
         return lowering.scalar_call(node, UNARY[ast.Not], [condition(lowering, node.operand, "not")])
-    value = lowering.plain(lowering.value(node.operand))
+    return signed(lowering, node, [lowering.value(node.operand)])
+
+
+def signed(lowering: Lowering, node: ast.UnaryOp, operands: Sequence[Any]) -> Any:
+    value = lowering.plain(operands[0])
     if lowering.is_scalar(value):
-        return lowering.scalar_call(node, UNARY[type(node.op)], [value])
+        number = lowering.scalar_call(node, UNARY[type(node.op)], [value])
+        return scalar(node, number, operands, lambda inner, given: signed(inner, node, given))
     if isinstance(value, complex) and isinstance(node.op, ast.USub):
         return -value
     refuse_text(lowering, node, value)
@@ -87,7 +102,11 @@ def unary(lowering: Lowering, node: ast.UnaryOp) -> Any:
 
 
 def compare(lowering: Lowering, node: ast.Compare) -> Any:
-    values = [lowering.plain(lowering.value(part)) for part in (node.left, *node.comparators)]
+    return compared(lowering, node, [lowering.value(part) for part in (node.left, *node.comparators)])
+
+
+def compared(lowering: Lowering, node: ast.Compare, operands: Sequence[Any]) -> Any:
+    values = [lowering.plain(operand) for operand in operands]
     if len(node.ops) == 1 and not all(lowering.is_scalar(value) for value in values):
         if all(isinstance(value, (str, torch.dtype, tuple, list, type(None))) for value in values):
             if nodes_of(values):
@@ -109,4 +128,6 @@ def compare(lowering: Lowering, node: ast.Compare) -> Any:
     for op, left, right in zip(node.ops, values, values[1:], strict=False):
         test = lowering.scalar_call(node, COMPARE[type(op)], [left, right])
         result = test if result is True else lowering.scalar_call(node, operator.and_, [result, test])
+    if len(node.ops) == 1:
+        return scalar(node, result, operands, lambda inner, given: compared(inner, node, given))
     return result

@@ -50,6 +50,7 @@ class Scope:
     device: str = "cpu"
     elsewhere: Mapping[str, str] = field(default_factory=dict)  # declared names that cannot be read here → their role
     writable: bool = True  # whether `name = …` defines a named value
+    by_element: frozenset[str] = frozenset()  # 1-d constants that are no inputs: only their elements are read
 
     def values(self) -> set[str]:
         return {*self.tensors, *self.scalars, *self.running, *self.fixed}

@@ -13,6 +13,7 @@ from runner.language.inference.runtime import watch
 from runner.language.lowering.context import ABSENT, Lowering
 from runner.language.lowering.diagnosis import AllocationError
 from runner.language.lowering.operations import unknown_calls
+from runner.language.lowering.values import Element
 from runner.language.text.faults import Consequence, LanguageError
 from runner.language.text.parse import assigned_names
 
@@ -89,6 +90,8 @@ def _statement(lowering: Lowering, statement: ast.stmt, final: bool) -> str | No
             error.hint = _NAMES.format(name)
         raise
     lowering.named["value"] = lowering.plain(value)
+    if isinstance(value, Element):
+        lowering.elements["value"] = value
     return "value"
 
 
@@ -151,6 +154,8 @@ def _assign(lowering: Lowering, statement: ast.Assign) -> str:
 def _unpack(lowering: Lowering, target: ast.expr, value: Any, statement: ast.Assign) -> None:
     if isinstance(target, ast.Name):
         _bind(lowering, target, lowering.plain(value))
+        if isinstance(value, Element):
+            lowering.elements[target.id] = value
         return
     assert isinstance(target, (ast.Tuple, ast.List))
     parts = lowering.parts(value)
@@ -180,4 +185,5 @@ def _bind(lowering: Lowering, target: ast.Name, value: Any) -> None:
     if lowering.origin is None:
         lowering.named.pop(name, None)
     lowering.local.pop(name, None)
+    lowering.elements.pop(name, None)
     lowering.named[name] = value

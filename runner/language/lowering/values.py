@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
 
+from runner.catalogue import Operation
 from runner.language.dtypes import dtype_name
-from runner.language.inference.runtime import power
+from runner.language.inference.runtime import number_as, power
+from runner.language.lowering.scope import Scope
 from runner.language.text.arithmetic import COMPARE
 
 MAX_DISPLAY = 10_000  # elements of a list or tuple
@@ -55,6 +57,19 @@ class Lookup:
     index: Any  # an int, or a running scalar's node
     element: Any  # the number, or None for a running index
     node: ast.AST  # its place
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Scalar arithmetic with an element of a 1-d constant: a scalar, but a tensor if an operation takes no number."""
+
+    number: Any  # the number, or a running scalar's node
+    operands: tuple[Any, ...]
+    compute: Callable[[Any, Sequence[Any]], Any]  # (lowering, operands) -> the same of tensors
+    node: ast.AST  # its place
+
+
+Element = Lookup | Arithmetic
 
 
 def example_of(value: Any) -> Any:
@@ -121,3 +136,68 @@ def describe(value: Any) -> str:
     if isinstance(example, (tuple, list)):
         return f"{'a tuple' if isinstance(example, tuple) else 'a list'} of {len(example)} values"
     return f"a {type(example).__name__}"
+
+
+class Emitting(Protocol):
+    """What adds operations to a graph: a `Lowering`."""
+
+    scope: Scope
+
+    def plain(self, value: Any) -> Any: ...
+    def lift(self, value: Any) -> Any: ...
+    def input(self, name: str, example: Any, node: ast.AST | None = None) -> fx.Node: ...
+    def emit(self, node: ast.AST | None, kind: str, target: Any, args: tuple[Any, ...]) -> fx.Node: ...
+
+
+def tensor_of(lowering: Emitting, value: Any) -> Any:
+    """Returns an element of a constant, or arithmetic with one, as a tensor; any other value as a plain one."""
+    if isinstance(value, Lookup) and value.name in lowering.scope.by_element:
+        dtype = lowering.scope.tensors[value.name].dtype
+        number = lowering.plain(value)
+        return lowering.emit(value.node, "call_function", number_as, (number, dtype, lowering.scope.device))
+    if isinstance(value, Lookup):
+        found = lowering.input(value.name, lowering.scope.tensors[value.name], value.node)
+        return lowering.emit(value.node, "call_function", operator.getitem, (found, value.index))
+    if isinstance(value, Arithmetic):
+        return value.compute(lowering, [tensor_of(lowering, operand) for operand in value.operands])
+    return lowering.plain(value)
+
+
+def scalar(node: ast.AST, number: Any, operands: Sequence[Any], compute: Callable[[Any, Sequence[Any]], Any]) -> Any:
+    """Returns the result of scalar arithmetic, with its way to a tensor if an operand is an element of a constant.
+
+    Args:
+        operands: as they were before `plain`.
+        compute: the same arithmetic with tensors.
+    """
+    if any(isinstance(operand, Element) for operand in operands):
+        return Arithmetic(number, tuple(operands), compute, node)
+    return number
+
+
+def handed_on(lowering: Emitting, node: ast.AST, value: Any) -> Any:
+    """Returns a value of `lowering` for another text, which computes it with the places of its own."""
+    number = lowering.plain(value)
+    if not isinstance(value, Element):
+        return number
+    return Arithmetic(number, (), lambda other, _: other.lift(tensor_of(lowering, value)), node)
+
+
+def operand(lowering: Emitting, operation: Operation, key: int | str, value: Any) -> Any:
+    """Returns a value as an argument: an element of a constant becomes a tensor if the operation takes one.
+
+    Arithmetic with an element does if the operation takes no number.
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)(operand(lowering, operation, key, item) for item in value)
+    if not isinstance(value, Element):
+        return value
+    taken = []
+    for overload in operation.overloads:
+        if isinstance(key, int):
+            arguments = list(overload[key : key + 1]) or [argument for argument in overload if argument.variadic]
+        else:
+            arguments = [argument for argument in overload if argument.name == key]
+        taken += [argument.type.startswith("Tensor") or not argument.type for argument in arguments]
+    is_tensor = any(taken) if isinstance(value, Lookup) else all(taken)
+    return tensor_of(lowering, value) if is_tensor else lowering.plain(value)

@@ -11,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.language.graph.aten import aten_graph
 from runner.language.graph.computation import Computation
+from runner.language.graph.elements import traceable
 from runner.language.graph.scalar_split import split_scalars
+from runner.language.lowering.diagnosis import READ_BACK, READS_BACK
 from runner.language.text.faults import START, LanguageError
 from runner.language.xla.operators import Unsupported, translate
 from runner.language.xla.operators.translate import NO_RULE
@@ -21,9 +23,6 @@ MOST_OPERATIONS = 10_000
 """The most operations of an expression and its gradients. XLA compiled 8,800 in 6 seconds; the time grows faster."""
 
 TOO_MANY = f"it has more than {MOST_OPERATIONS:,} operations with its gradients, the most that are compiled"
-
-READ_BACK = "value out of a tracing tensor"
-"""Part of torch's message for an operation that reads a number of a tensor while it is traced."""
 
 DEPENDENT = "its random numbers have a distribution that depends on tensors"
 
@@ -92,10 +91,11 @@ def _reason_of(node: fx.Node) -> str | int:
         )
         arguments: Any = fx.map_arg(node.args, found.__getitem__)
         options: Any = fx.map_arg(node.kwargs, found.__getitem__)
-        if node.op == "call_method":
+        target = traceable(node)
+        if isinstance(target, str):
             return (getattr(arguments[0], str(node.target))(*arguments[1:], **options),)
-        assert callable(node.target)
-        return (node.target(*arguments, **options),)
+        assert callable(target)
+        return (target(*arguments, **options),)
 
     return _reason(compute, examples, places, 0)
 
@@ -140,7 +140,7 @@ def _reason(
         return DEPENDENT
     except RuntimeError as error:
         if READ_BACK in str(error):
-            return "it reads a number back from a tensor"
+            return READS_BACK
         # any other error of torch comes again in the first step, which says where and why
     return 0
 

@@ -45,7 +45,8 @@ parameters: {v: {shape: [4], init: [0.3, -0.7, 1.1, 0.2]}, logits: {shape: [3], 
 expression: |
   shares = softmax(logits, 0)
   mixed = shares[0] * (v ** 2).sum() + (shares[2] * v.sin()).sum()
-  loss = mixed + ((s * v)[1] * v).sum() + ((v * 2)[3] * v.exp()).sum()
+  indexed = v[iteration - 2] * (v ** 2).sum() + logits[argmax(logits.detach())] * (v ** 3).sum()
+  loss = mixed + ((s * v)[1] * v).sum() + ((v * 2)[3] * v.exp()).sum() + indexed
 optimizer: {adam: {lr: 0.1}}
 steps: 5
 """

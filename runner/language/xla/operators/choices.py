@@ -100,6 +100,7 @@ _BITS: Mapping[str, Callable[..., Array]] = {
 RULES: Mapping[str, Rule] = {
     **{f"aten.{name}.{form}": compared(each) for name, each in _COMPARISONS.items() for form in ("Scalar", "Tensor")},
     **{f"aten.{name}.Tensor": bitwise(each) for name, each in _BITS.items()},
+    **{f"aten.{name}.Scalar_Tensor": bitwise(each) for name, each in _BITS.items()},
     **{f"aten.{name}.Scalar": bitwise(each) for name, each in _BITS.items() if "shift" not in name},
     **{f"aten.{name}.Tensor_Scalar": bitwise(each) for name, each in _BITS.items() if "shift" in name},
     "aten.bitwise_not.default": bitwise(jnp.bitwise_not),

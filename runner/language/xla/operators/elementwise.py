@@ -222,6 +222,7 @@ UNARY: Mapping[str, Callable[[Array], Array]] = {
     "aten.atanh.default": jnp.arctanh,
     "aten.ceil.default": _for_floats(jnp.ceil),
     "aten._conj_copy.default": jnp.conj,
+    "aten._neg_view_copy.default": jnp.negative,
     "aten._conj_physical.default": jnp.conj,
     "aten._conj.default": jnp.conj,
     "aten.conj_physical.default": jnp.conj,
@@ -254,6 +255,7 @@ UNARY: Mapping[str, Callable[[Array], Array]] = {
 
 BINARY: Mapping[str, Callable[..., Array]] = {
     "aten.atan2.default": jnp.arctan2,
+    "aten.copysign.Scalar": jnp.copysign,
     "aten.copysign.Tensor": jnp.copysign,
     "aten.div.Tensor": jnp.true_divide,
     "aten.div.Scalar": jnp.true_divide,
@@ -286,6 +288,7 @@ RULES: Mapping[str, Rule] = {
     "aten.pow.Tensor_Scalar": _power,
     "aten.pow.Tensor_Tensor": _power,
     "aten.remainder.Scalar": _remainder,
+    "aten.remainder.Scalar_Tensor": _remainder,
     "aten.remainder.Tensor": _remainder,
     "aten.round.decimals": _rounded,
     "aten.sub.Scalar": _plus(jnp.subtract),

@@ -101,7 +101,10 @@ def _checked(graph: fx.GraphModule) -> Callable[..., tuple[tuple[Any, ...], Any]
                 constants[node] = as_array(_attribute(graph, node.target))
         elif node.op == "call_function" and node.target is not operator.getitem:
             call = _call(node)
-            if isinstance(call, Missing):
+            if isinstance(call, Missing) and _is_fixed(node):
+                with jax.enable_x64(True):
+                    constants[node] = as_array(node.target(*node.args, **node.kwargs))
+            elif isinstance(call, Missing):
                 missing.append(call)
             else:
                 calls.append(call)
@@ -147,6 +150,15 @@ def _call(node: fx.Node) -> _Call | Missing:
     refusal = REFUSALS.get(name)
     reason = refusal(facts) if refusal else None
     return _Call(node, RULES[name], facts, arguments) if reason is None else Missing(node, name, reason)
+
+
+def _is_fixed(node: fx.Node) -> bool:
+    """Whether torch can compute a node once and for all: it reads no tensor, and draws no random numbers."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    value = node.meta.get("val")
+    if node.all_input_nodes or torch.Tag.nondeterministic_seeded in node.target.tags:
+        return False
+    return isinstance(value, Tensor) and value.dtype in DTYPES
 
 
 def _in_order(node: fx.Node, target: torch._ops.OpOverload) -> Iterator[Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import gaussian_nll_loss, one_hot
 
 from runner.catalogue import newer_arguments, optimizers
 from runner.faults import ConfigPath, Faults
@@ -25,6 +27,16 @@ _OPTIMIZERS: Mapping[str, str] = {
     "adafactor": "reads numbers back from its tensors in every step",
 }
 """Optimizers whose step is not a function of tensors alone, and why."""
+
+_READING: Mapping[Any, tuple[str, str]] = {
+    one_hot: ("`one_hot` reads its labels to check them", "(labels[..., None] == arange(classes)).to(int64)"),
+    gaussian_nll_loss: (
+        "`gaussian_nll_loss` reads its variances to check them",
+        "0.5 * (log(variance) + (x - y) ** 2 / variance).mean()",
+    ),
+    **dict.fromkeys((torch.istft, "istft"), ("`istft` reads its window to check it", "")),
+}
+"""Operations and methods that read numbers back from tensors, each with what it reads, and what to write instead."""
 
 _OPTIONS = ("foreach", "fused")
 """Options that select one of torch's implementations of an update."""
@@ -119,20 +131,21 @@ def _check_train(action: Action, train: Train, engine: str, faults: Faults) -> N
             return
 
 
-def _faults_of(computation: Computation, engine: str) -> Iterator[LanguageError]:
+def _faults_of(computation: Computation, engine: str, *, rule: bool = False) -> Iterator[LanguageError]:
     for node in computation.graph.nodes:
         if node.meta.get("dynamic") and "place" in node.meta:
             message = f"{engine} cannot compile this: its shape depends on data"
             origin = node.meta.get("origin", computation.origin)
             yield LanguageError(message, f"write {EAGER}", node.meta["place"], origin)
             return
-        if node.target is one_hot and "place" in node.meta:
-            message = f"{engine} cannot compile this: `one_hot` reads its labels to check them"
-            hint = f"write `(labels[..., None] == arange(classes)).to(int64)`, or {EAGER}"
+        if node.target in _READING and "place" in node.meta:
+            reads, instead = _READING[node.target]
+            message = f"{engine} cannot compile this: {reads}"
+            hint = f"write `{instead}`, or {EAGER}" if instead else f"write {EAGER}"
             yield LanguageError(message, hint, node.meta["place"], node.meta.get("origin", computation.origin))
             return
     try:
-        split_scalars(computation)
+        split_scalars(computation, rule=rule)
     except LanguageError as error:
         error.message = f"{engine} cannot compile this: {error.message}"
         error.hint = f"{error.hint}, or write {EAGER}"
@@ -173,7 +186,7 @@ def _check_rule(updates: Iterable[Computation], path: ConfigPath, engine: str, f
             message = f"{engine} cannot compile this rule: it draws random numbers"
             faults.add(path, message, f"write {EAGER}", key=True)
             return
-        for error in _faults_of(computation, engine):
+        for error in _faults_of(computation, engine, rule=True):
             error.origin = error.origin or computation.origin
             faults.language(path, error)
             return

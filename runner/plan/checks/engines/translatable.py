@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from runner.faults import Faults, sentence
+from runner.language.lowering.diagnosis import READS_BACK
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan
 from runner.plan.checks.engines.compilable import check_compilable, loop_around
@@ -125,8 +126,8 @@ def _check_expression(train: Train, trainable: Sequence[str], faults: Faults) ->
     for computation in train.evaluation.computations():
         found = untranslatable(computation, objective, train.inputs or trainable)
         if isinstance(found, LanguageError):
+            found.hint = f"write {EAGER if found.message == READS_BACK else OTHERS}"
             found.message = f"`engine: xla` cannot compile this: {found.message}"
-            found.hint = f"write {OTHERS}"
             faults.language(("expression",), found)
             break
         largest = max(largest, found)

@@ -194,3 +194,28 @@ def test_every_core_operator_that_a_trace_leaves_has_a_rule_or_a_reason() -> Non
     names = {str(each) for each in every_operator() if torch.Tag.core in each.tags and each not in decomposed}
     assert len(names) > 150
     assert sorted(names - RULES.keys() - REASONS.keys() - NEVER_LEFT.keys()) == []
+
+
+def test_what_reads_no_tensor_is_computed_by_torch() -> None:
+    """Windows and frequencies of transforms have no rules."""
+
+    def compute(x: Tensor) -> tuple[Tensor, ...]:
+        windows = (torch.hamming_window(7), torch.kaiser_window(7, periodic=False), torch.fft.rfftfreq(12, 0.5))
+        return tuple(x * window for window in windows)
+
+    inputs = [torch.linspace(-1, 1, 7)]
+    sample = Traced(compute, trace(compute, *inputs), inputs)
+    assert not all(supported(node.target) for node in sample.graph.graph.nodes if node.op == "call_function")
+    assert_agrees(run([sample])[0], sample.expected())
+
+
+def test_numbers_before_and_after_tensors_have_the_values_of_torch() -> None:
+    def compute(x: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+        shifted = torch.bitwise_left_shift(3, k), torch.bitwise_right_shift(64, k), torch.bitwise_and(6, k)
+        zetas = torch.special.zeta(3.0, x.abs() + 1), torch.special.zeta(x.abs() + 2, 2.0)
+        conjugate = torch.complex(x, x).conj().imag * 2
+        return (*shifted, *zetas, -7.5 % x, 7 % k, torch.copysign(x, -1.0), conjugate)
+
+    inputs = [torch.tensor([0.3, -1.5, 2.0, -0.25], dtype=torch.float64), torch.tensor([1, 2, 5, 7])]
+    sample = Traced(compute, trace(compute, *inputs), inputs)
+    assert_agrees(run([sample])[0], sample.expected())

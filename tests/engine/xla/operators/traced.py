@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from torch._decomp import core_aten_decompositions
 
 from runner.language.graph.aten import aten_graph
 from runner.language.graph.computation import extract
+from runner.language.graph.scalar_split import split_scalars
 from runner.language.inference.inference import Inference
 from runner.language.lowering.lower import lower_statements
 from runner.language.lowering.scope import Scope
@@ -99,12 +101,12 @@ def traced(said: Said, gradients: bool) -> Traced | None:
     computation = extract(lowered, computed)
     tensors = [said.tensors[name] for name in computation.inputs]
 
-    def function(*given: Tensor) -> tuple[Tensor, ...]:
+    def results(compute: Callable[..., Any], *given: Tensor) -> tuple[Tensor, ...]:
         inputs = [value.detach() for value in given]
         if gradients:
             inputs = [each.requires_grad_(like.requires_grad) for each, like in zip(inputs, tensors, strict=True)]
-        results = dict(zip(computed, computation.function(None, *inputs), strict=True))
-        values = iter([results.get(name, lowered.values[name]) for name in names])
+        named = dict(zip(computed, compute(None, *inputs), strict=True))
+        values = iter([named.get(name, lowered.values[name]) for name in names])
         found = [leaf for leaf in leaves(said.process(like(expected, values))) if isinstance(leaf, Tensor)]
         differentiated = [leaf for leaf in found if requires_grad(leaf)]
         wanted = [each for each in inputs if each.requires_grad]
@@ -116,9 +118,9 @@ def traced(said: Said, gradients: bool) -> Traced | None:
 
     copies = [tensor.detach() for tensor in tensors]
     with plain_kernels():
-        differentiated = aten_graph(function, copies)
+        differentiated = aten_graph(partial(results, split_scalars(computation).function), copies)
     found = trace_with_draws(lambda *given: differentiated(*given), copies)
-    return Traced(function, found.graph, copies, found.draws)
+    return Traced(partial(results, computation.function), found.graph, copies, found.draws)
 
 
 def run(samples: Sequence[Traced]) -> list[tuple[Any, ...]]:

@@ -66,7 +66,7 @@ def _ctc(
     times, lengths = (jnp.atleast_1d(jnp.asarray(each, jnp.int64)) for each in (times, lengths))
     labels = _labels(targets, lengths, (alpha_like.shape[-1] - 1) // 2, blank)
     loss = _negative_log_likelihood(wide, labels, times, lengths, blank)
-    loss = jnp.where(loss > -_NEVER / 2, 0 if zero_infinity else jnp.inf, loss)
+    loss = jnp.where(loss > -_NEVER / 2, jnp.inf, loss)  # `zero_infinity` is for its caller and its gradient
     return loss.reshape(facts.shape), jnp.zeros(tuple(alpha_like.shape), log_probs.dtype)
 
 

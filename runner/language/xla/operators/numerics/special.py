@@ -83,4 +83,6 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 RULES: Mapping[str, Rule] = {
     **{f"aten.{name}.default": elementwise(function) for name, function in _FUNCTIONS.items()},
     "aten.polygamma.default": _polygamma,
+    "aten.special_zeta.other_scalar": elementwise(_zeta),
+    "aten.special_zeta.self_scalar": elementwise(_zeta),
 }
