@@ -86,7 +86,8 @@ def ray_processes(name: str = "") -> set[int]:
 @needs_ray
 @pytest.mark.slow
 def test_a_cluster_whose_worker_and_driver_are_killed_goes_on_to_the_same_table(cluster: str, tmp_path: Path) -> None:
-    config = written(tmp_path, SEEDS.replace("range(8)", "range(12)"), LONG)
+    long = LONG.replace("6000", "12000")  # workers of a cluster write their points after two seconds
+    config = written(tmp_path, SEEDS.replace("range(8)", "range(12)"), long)
     options = ("--on", "ray", "--address", cluster, "--lanes", "off")
     process = command("sweep", config, *options, cwd=tmp_path)
     directory = wait_for_parts(tmp_path, 1, process)

@@ -163,7 +163,7 @@ SEEDS = "sweep: {grid: {seed: range(8)}, objective: {minimize: loss}}\n"
 
 def command(*arguments: str | Path, cwd: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """Starts a command whose processes write each point as soon as it has ended."""
-    (cwd / "at-once").mkdir()
+    (cwd / "at-once").mkdir(exist_ok=True)
     (cwd / "at-once" / "sitecustomize.py").write_text(
         "from runner.sweep.record import part_files\npart_files.FLUSH_SECONDS = 0.0\n"
     )
