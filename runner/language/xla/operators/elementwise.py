@@ -208,7 +208,13 @@ def _lcm(x: Array, y: Array) -> Array:
 
 
 def _scaled(x: Array, exponent: Array) -> Array:
-    return x * jnp.exp2(exponent)
+    """Returns `x * 2 ** exponent`, also where that power is beyond the dtype: a product of four powers."""
+    most = 4 * (jnp.finfo(x.dtype).maxexp - 1)
+    exponent = jnp.clip(exponent, -most, most)
+    quarter = jnp.trunc(exponent / 4)
+    two = jnp.asarray(2, x.dtype)  # its powers are exact, and those of `exp2` are not
+    power = jnp.power(two, quarter)
+    return x * power * power * power * jnp.power(two, exponent - 3 * quarter)
 
 
 UNARY: Mapping[str, Callable[[Array], Array]] = {

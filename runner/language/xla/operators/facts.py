@@ -81,7 +81,8 @@ def cast(value: Any, dtype: torch.dtype) -> Array:
     """
     if not isinstance(value, jax.Array):
         number = value.real if isinstance(value, complex) and not dtype.is_complex else value
-        return jnp.asarray(numpy.asarray(number).astype(DTYPES[dtype]))
+        with numpy.errstate(over="ignore"):  # a number beyond the dtype is infinite, as in torch
+            return jnp.asarray(numpy.asarray(number).astype(DTYPES[dtype]))
     if value.dtype == DTYPES[dtype]:
         return value
     if dtype == torch.bool:
