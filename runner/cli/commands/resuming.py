@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
+from runner.cli.commands.running import Watch, interruption_of, print_directory, reporting_directory, watching
 from runner.cli.input.declarations import argument
 from runner.cli.input.interruption import Interruption
 from runner.cli.input.options import (
@@ -152,7 +152,7 @@ def _run_on(
 def _stopping(stack: ExitStack, directory: Path, output: _Output) -> dict[str, Any]:
     """What a recorded run takes from a command: what stops it, its command line, and who follows compilations."""
     return {
-        "stop": stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on")),
+        "stop": stack.enter_context(interruption_of(directory)),
         "command": ["steprun", *sys.argv[1:]],
         "compiling": compile_progress(sys.stderr, output.quiet),
     }
