@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import shutil
@@ -61,7 +62,7 @@ def test_a_step_computes_what_is_written() -> None:
     found, expected = (list(rows_of(TAKEN_OUT.replace("ENGINE", engine))) for engine in ("compile", "eager"))
     for ours, theirs in zip(found[1:], expected[1:], strict=True):
         torch.testing.assert_close(ours["loss"], theirs["loss"], rtol=1e-12, atol=0)
-    for before, row in zip(found[:-1], found[1:], strict=True):
+    for before, row in itertools.pairwise(found):
         narrow, undefined = before["v"].float(), row["undefined"]
         torch.testing.assert_close(row["narrowed"], narrow - narrow.bfloat16().float(), rtol=0, atol=0)
         assert undefined.isnan().all()
