@@ -21,6 +21,9 @@ WRITTEN: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "a divisor whose inverse is subnormal": ("w * 8e37 / 3e38", lambda w: w * 8e37 / 3e38),
     "the logarithm of an exponential": ("log(exp(w * 1e-9))", lambda w: torch.log(torch.exp(w * 1e-9))),
     "a quotient of exponentials": ("exp(w * 40) / exp(w * 40)", lambda w: torch.exp(w * 40) / torch.exp(w * 40)),
+    "a quotient of a quotient": ("w * 1e30 / (w * 1e25) / (w * 1e30)", lambda w: w * 1e30 / (w * 1e25) / (w * 1e30)),
+    "a quotient as a divisor": ("w * 1e30 / (w * 1e25 / (w * 1e30))", lambda w: w * 1e30 / (w * 1e25 / (w * 1e30))),
+    "the logarithm of a power": ("log(w.abs() ** 200.5)", lambda w: torch.log(w.abs() ** 200.5)),
     "a cast there and back": (
         "w.to(float64) * 1.1 - (w.to(float64) * 1.1).to(float32).to(float64)",
         lambda w: w.double() * 1.1 - (w.double() * 1.1).float().double(),
