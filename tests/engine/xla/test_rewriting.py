@@ -31,6 +31,7 @@ WRITTEN: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "a cast to bfloat16 and back": ("w * 1.01 - (w * 1.01).to(bfloat16)", lambda w: w * 1.01 - (w * 1.01).bfloat16()),
     "a number beyond float32": ("w + 1e39", lambda w: w + 1e39),
     "a power of two beyond float32": ("ldexp(w * 1e-9, e)", lambda w: torch.ldexp(w * 1e-9, torch.tensor(130))),
+    "zero by such a power": ("ldexp(w * 0, e)", lambda w: torch.ldexp(w * 0, torch.tensor(130))),
 }
 
 

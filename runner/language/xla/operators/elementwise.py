@@ -219,8 +219,10 @@ def _scaled(x: Array, exponent: Array) -> Array:
     """Returns `x * 2 ** exponent`, also where that power is beyond the dtype: a product of four powers."""
     quarter = jnp.trunc(exponent / 4)
     two = jnp.asarray(2, x.dtype)  # its powers are exact, and those of `exp2` are not
-    power = jnp.power(two, quarter)
-    return x * power * power * power * jnp.power(two, exponent - 3 * quarter)
+    power, rest = as_written(jnp.power(two, quarter)), as_written(jnp.power(two, exponent - 3 * quarter))
+    for factor in (power, power, power, rest):
+        x = as_written(x * factor)
+    return x
 
 
 UNARY: Mapping[str, Callable[[Array], Array]] = {
