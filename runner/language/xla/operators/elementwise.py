@@ -215,14 +215,18 @@ def _lcm(x: Array, y: Array) -> Array:
     return jnp.where(divisor == 0, 0, jnp.abs(lax.div(x + 0 * y, jnp.where(divisor == 0, 1, divisor)) * y))
 
 
-def _scaled(x: Array, exponent: Array) -> Array:
-    """Returns `x * 2 ** exponent`, also where that power is beyond the dtype: a product of four powers."""
+def _scaled(facts: Facts, x: Array, exponent: Array) -> Array:
+    """Returns `x * 2 ** exponent`; of a float and integers also where that power is beyond the dtype, as in torch."""
+    dtype = computing(facts.dtype)
+    exact = _is_integer(exponent) and not _is_integer(x)
+    x, exponent, two = cast(x, dtype), cast(exponent, dtype), cast(2, dtype)  # powers are exact, those of `exp2` not
+    if not exact:
+        return cast(x * jnp.power(two, exponent), facts.dtype)
     quarter = jnp.trunc(exponent / 4)
-    two = jnp.asarray(2, x.dtype)  # its powers are exact, and those of `exp2` are not
     power, rest = as_written(jnp.power(two, quarter)), as_written(jnp.power(two, exponent - 3 * quarter))
     for factor in (power, power, power, rest):
         x = as_written(x * factor)
-    return x
+    return cast(x, facts.dtype)
 
 
 UNARY: Mapping[str, Callable[[Array], Array]] = {
@@ -276,7 +280,6 @@ BINARY: Mapping[str, Callable[..., Array]] = {
     "aten.gcd.default": _gcd,
     "aten.hypot.default": jnp.hypot,
     "aten.lcm.default": _lcm,
-    "aten.ldexp.Tensor": _scaled,
     "aten.maximum.default": jnp.maximum,
     "aten.minimum.default": jnp.minimum,
     "aten.mul.Tensor": jnp.multiply,
@@ -294,6 +297,7 @@ RULES: Mapping[str, Rule] = {
     "aten.fmod.Scalar": _fmod,
     "aten.fmod.Tensor": _fmod,
     "aten.frexp.Tensor": _frexp,
+    "aten.ldexp.Tensor": _scaled,
     "aten.nextafter.default": _nextafter,
     "aten.polar.default": _polar,
     "aten.pow.Scalar": _power,
