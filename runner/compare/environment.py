@@ -32,6 +32,21 @@ SWITCHES = (
 )
 """Environment variables by which math libraries choose their kernels."""
 
+SWITCHES_OF_XLA = (
+    "JAX_ALLOW_F16_REDUCTIONS",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    "JAX_EXEC_TIME_OPTIMIZATION_EFFORT",
+    "JAX_MEMORY_FITTING_EFFORT",
+    "JAX_MEMORY_FITTING_LEVEL",
+    "JAX_OPTIMIZATION_LEVEL",
+    "JAX_USE_MAGMA",
+    "NPROC",
+    "PJRT_NPROC",
+    "XLA_FLAGS",
+)
+"""Environment variables by which XLA compiles other code, or divides a sum among more threads."""
+
 _VERSIONS = (
     ("mkl", re.compile(r"Math Kernel Library Version (\S+)")),
     ("onednn", re.compile(r"MKL-DNN (v\S+)")),
@@ -50,7 +65,7 @@ def environment_of(plan: Plan) -> Environment:
         **fields,
         "engine": plan.config.engine,
         "processor": processor(),
-        "libraries": libraries(),
+        "libraries": libraries(plan.config.engine),
         "battery": battery(plan.device, torch.get_num_threads()),
     }
 
@@ -70,14 +85,28 @@ def processor() -> str:
     return f"{name} {'.'.join(numbers)} flags {hashlib.sha256(flags.encode()).hexdigest()[:8]}"
 
 
-def libraries() -> str:
-    """The math libraries that torch was built with, and what selects their kernels: `mkl 2024.2, onednn v3.7; …`."""
+def libraries(engine: str) -> str:
+    """The math libraries that torch was built with, and what selects their kernels: `mkl 2024.2, onednn v3.7; …`.
+
+    Args:
+        engine: `xla` has switches of its own.
+    """
     built = torch.__config__.show()
     versions = [f"{name} {found[1]}" for name, pattern in _VERSIONS if (found := pattern.search(built))]
     switches = [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name)]
     if not torch.backends.mkldnn.enabled:
         switches.append("onednn off")
+    if engine == "xla":
+        given = {name: " ".join(os.environ.get(name, "").split()) for name in SWITCHES_OF_XLA}
+        switches += [f"{name}={value}" for name, value in given.items() if value]
+        switches.append(f"xla threads {_cores()}")
     return "; ".join([", ".join(versions) or "unknown", *switches])
+
+
+def _cores() -> int | None:
+    """The number of cores that this process may use, and so of XLA's threads."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return os.cpu_count() if affinity is None else len(affinity(0))
 
 
 @cache

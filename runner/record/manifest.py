@@ -183,6 +183,28 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def note_interruption(directory: Path) -> None:
+    """Write to the manifest of this process's run that it was interrupted within a step, after which nothing runs.
+
+    Raises:
+        OSError: it cannot be written.
+        UsageError: there is no manifest.
+    """
+    content = read_manifest(directory)
+    if content["status"] != "running" or content["process"] != this_process():
+        return
+    ended, resumed = now(), content.get("resumed")
+    began = resumed[-1]["at"] if resumed else content["started"]
+    passed = datetime.fromisoformat(ended) - datetime.fromisoformat(began)
+    content |= {
+        "status": "interrupted",
+        "failure": _failure(KeyboardInterrupt("interrupted inside a step")),
+        "ended": ended,
+        "seconds": round((content["seconds"] or 0.0) + passed.total_seconds(), 6),
+    }
+    write_atomically(directory / MANIFEST_FILE, manifest_text(with_digest(content)).encode())
+
+
 def manifest_text(content: Mapping[str, Any]) -> str:
     """The JSON of a manifest: each key, and each entry of a list or mapping, has a line of its own."""
     lines = (f"  {_json(key)}: {_entries(value)}" for key, value in content.items())

@@ -39,7 +39,7 @@ def test_planning_is_interrupted_by_the_first_signal() -> None:
 ENDLESS = """\
 import signal, time
 from runner.cli.input.interruption import Interruption
-with Interruption("; go on", patience=0.05):
+with Interruption("; go on", patience=0.05, ending=lambda: print("ended", flush=True)):
     signal.raise_signal(signal.SIGINT)
     while True:  # as an operation that does not return
         time.sleep(1)
@@ -56,6 +56,7 @@ def test_a_step_that_does_not_end_is_not_waited_for() -> None:
         check=False,
     )
     assert done.returncode == 130
+    assert done.stdout == "ended\n"
     assert done.stderr == (
         "stopping after this step; once more stops at once\nthis step takes too long: interrupted inside it; go on\n"
     )

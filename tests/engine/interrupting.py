@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import runner
+from runner.cli.input.interruption import PATIENCE
+from runner.errors import Problem
+
 _PROGRAM = """\
 import ctypes, sys
 from runner.cli.main import entry
@@ -43,4 +47,11 @@ def interrupted_while_compiling(path: Path, module: str, method: str) -> Path:
     assert process.returncode == 130, told
     (directory,) = (each for each in Path("runs", path.stem).iterdir() if each.is_dir() and not each.is_symlink())
     assert f"`steprun resume {directory}` goes on" in told
+    manifest = runner.open_run(directory).manifest
+    assert manifest["status"] == "interrupted"
+    assert manifest["failure"] == {
+        "error": "KeyboardInterrupt",
+        "problems": [Problem("interrupted inside a step").to_json()],
+    }
+    assert manifest["seconds"] >= PATIENCE
     return directory

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
+from runner.cli.commands.running import Watch, interruption_of, print_directory, reporting_directory, watching
 from runner.cli.input.declarations import argument
 from runner.cli.input.interruption import Interruption
 from runner.cli.input.options import (
@@ -32,7 +32,6 @@ from runner.cli.input.printed_rows import Asked, asked_rows
 from runner.cli.input.requests import print_warnings
 from runner.cli.input.runs import check_no_point, check_options
 from runner.cli.output.progress import compile_progress
-from runner.text import steprun_command
 
 if TYPE_CHECKING:
     from runner.engine.rows import AnyRows
@@ -153,7 +152,7 @@ def _run_on(
 def _stopping(stack: ExitStack, directory: Path, output: _Output) -> dict[str, Any]:
     """What a recorded run takes from a command: what stops it, its command line, and who follows compilations."""
     return {
-        "stop": stack.enter_context(Interruption(f"; `{steprun_command('resume', directory)}` goes on")),
+        "stop": stack.enter_context(interruption_of(directory)),
         "command": ["steprun", *sys.argv[1:]],
         "compiling": compile_progress(sys.stderr, output.quiet),
     }

@@ -6,7 +6,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from runner.cli.input.requests import make_plan, print_warnings, printing_run_wa
 from runner.cli.output.faults import INTERRUPTED
 from runner.cli.output.printing import say
 from runner.cli.output.progress import Progress, can_draw, compile_progress
-from runner.errors import Problem, UsageError
+from runner.errors import Problem, SteprunError, UsageError
 from runner.text import steprun_command
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _execute(plan: Plan, runs_dir: Path | None, asked: Asked, checkpoint_every: 
     with (
         reporting_directory(directory, asked.as_json, asked.quiet),
         watching(plan, asked, printing) as watch,
-        Interruption(f"; `{steprun_command('resume', directory)}` goes on") as stop,
+        interruption_of(directory) as stop,
     ):
         run_recorded(
             plan,
@@ -141,6 +141,17 @@ def _execute(plan: Plan, runs_dir: Path | None, asked: Asked, checkpoint_every: 
             compiling=compile_progress(sys.stderr, asked.quiet),
         )
     return directory
+
+
+def interruption_of(directory: Path) -> Interruption:
+    """What stops a recorded run."""
+    from runner.record.manifest import note_interruption
+
+    def note() -> None:
+        with suppress(OSError, SteprunError):  # the run is then shown as killed
+            note_interruption(directory)
+
+    return Interruption(f"; `{steprun_command('resume', directory)}` goes on", ending=note)
 
 
 def print_directory(directory: Path, quiet: bool, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -25,15 +26,24 @@ class Interruption:
     """Inside its `with` block, the first signal sets `requested`, and a second one interrupts immediately.
 
     A torch operation that takes minutes cannot be interrupted. So a thread ends the process if the step does not end
-    within `patience` seconds. The exit code is then 130, and the message ends in `more`. With `at_once`, the first
-    signal interrupts immediately, for planning, which has no state to save. `patience` then limits one operation.
+    within `patience` seconds, after it has called `ending`. The exit code is then 130, and the message ends in `more`.
+    With `at_once`, the first signal interrupts immediately, for planning, which has no state to save. `patience` then
+    limits one operation.
     """
 
-    def __init__(self, more: str = "", patience: float = PATIENCE, *, at_once: bool = False) -> None:
+    def __init__(
+        self,
+        more: str = "",
+        patience: float = PATIENCE,
+        *,
+        at_once: bool = False,
+        ending: Callable[[], None] = lambda: None,
+    ) -> None:
         self.requested = False
         self._at_once = at_once
         self._more = more
         self._patience = patience
+        self._ending = ending
         self._over = threading.Event()
         self._before: dict[int, object] = {}
 
@@ -73,7 +83,10 @@ class Interruption:
             return
         what = "planning" if self._at_once else "this step"
         print(f"{what} takes too long: interrupted inside it{self._more}", file=sys.stderr, flush=True)
-        os._exit(INTERRUPTED)
+        try:
+            self._ending()
+        finally:
+            os._exit(INTERRUPTED)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested or self._at_once:

@@ -10,6 +10,18 @@ from torch import Tensor
 
 Number = bool | int | float
 
+EXACT = 1 << 53
+"""Up to this magnitude, float64 has every integer."""
+
+
+class Inexact(ArithmeticError):
+    """An integer that float64 does not have; `iterations` come before the first that needs it."""
+
+    def __init__(self, iterations: int) -> None:
+        super().__init__("an integer beyond 2^53 is no number of compiled code")
+        self.iterations = iterations
+
+
 Ahead = Callable[[int], Tensor]
 """Maps a number of iterations to their numbers, float64 `(iterations, count)`."""
 
@@ -29,7 +41,13 @@ def computed(values: Callable[[int], Sequence[Number]], first: Callable[[], int]
 
     def ahead(iterations: int) -> Tensor:
         start = first()
-        return torch.tensor([values(start + place) for place in range(iterations)], dtype=torch.float64)
+        rows = []
+        for place in range(iterations):
+            row = values(start + place)
+            if any(isinstance(value, int) and not -EXACT <= value <= EXACT for value in row):
+                raise Inexact(place)
+            rows.append(row)
+        return torch.tensor(rows, dtype=torch.float64)
 
     return ahead
 
@@ -51,7 +69,11 @@ class Numbers:
         return slice(self.count - count, self.count)
 
     def ahead(self, iterations: int, device: str) -> Tensor:
-        """Returns all numbers of the next iterations: float64 `(iterations, count)`."""
+        """Returns all numbers of the next iterations: float64 `(iterations, count)`.
+
+        Raises:
+            Inexact: one is an integer that float64 does not have.
+        """
         if not self._parts:
             return torch.zeros(iterations, 0, dtype=torch.float64, device=device)
         return torch.cat([part(iterations) for part in self._parts], 1).to(device)

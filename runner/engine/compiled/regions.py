@@ -58,11 +58,14 @@ OPTIONS: Mapping[str, str | int | bool | Callable[..., object]] = {
     "post_grad_custom_post_pass": ScalarsOnce(),
     "cpp_wrapper": torch.__version__ >= "2.13",  # before, torch generates none for loops
     "compile_threads": 1,
+    "emulate_precision_casts": True,
     "fallback_random": True,
     "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+    "joint_graph_constant_folding": False,
 }
 """Options of inductor: no Python between kernels, no worker processes, torch's own random numbers, and no guards.
-`compiled_region` explains why guards are not needed."""
+`compiled_region` explains why guards are not needed. Inductor keeps casts to narrower dtypes, and does not replace a
+product with 0, which is NaN where the other factor is infinite."""
 
 
 def compiled_region(step: Step, *, several: bool) -> Region:

@@ -12,6 +12,7 @@ from runner.engine import eager
 from runner.engine.binding import Binding
 from runner.engine.compiled.building import Built, Drawn, Lengths
 from runner.engine.compiled.drawing import Cursors, Drawing
+from runner.engine.compiled.numbers import Inexact
 from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, sound_iterations, write_back
 from runner.engine.faults import FAULTS
@@ -274,6 +275,8 @@ class Trainer:
 
         The eager step needs other memory and gives other bits, so it does not replace one that needs too much.
         """
+        if isinstance(error, Inexact):
+            return error.iterations
         if memory_message(error) is None:
             return min(most, self._library.longest) // 2
         if self._compiled is None or not self._compiled.shorten():
@@ -306,8 +309,8 @@ class Trainer:
     def _inputs(self, compiled: Compiled, cursors: Cursors, iterations: int) -> tuple[list[Tensor], list[Tensor]]:
         """Returns the stacked inputs that differ between iterations, and the inputs that they share."""
         state, built = self._binding.state, compiled.built
-        stacked = self._drawing.stacked(cursors, iterations)
         each = [built.numbers.ahead(iterations, self._binding.plan.device)]
+        stacked = self._drawing.stacked(cursors, iterations)
         each += [stacked[key].contiguous() for key in built.drawn]
         fixed: list[Tensor] = []
         for name in built.fixed:

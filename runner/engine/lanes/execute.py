@@ -213,9 +213,9 @@ def _column(pieces: Sequence[AnyRows], place: int, lanes: int) -> LaneColumn:
             join()
             parts.append(_part(piece, place, value, lanes))
             shapes.add(parts[-1].shape[2:])
-            continue
-        single.append(_stack_of(value, lanes))
-        shapes.add(single[-1].shape[1:])
+        else:
+            single.append(_stack_of(value, lanes))
+            shapes.add(single[-1].shape[1:])
         if len(shapes) > 1:
             return _of_shapes(pieces, place, lanes)
     if not any(present):

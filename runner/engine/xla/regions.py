@@ -13,6 +13,7 @@ from torch import Tensor, fx
 
 from runner.engine.compiled.training import Tensors
 from runner.engine.xla.exchange import Exchange, padded, to_torch
+from runner.language.xla.operators.rewriting import Literals
 from runner.language.xla.operators.translate import translate_checked
 
 Arrays = list[jax.Array]
@@ -22,8 +23,9 @@ LONGEST_FUSED = 1500
 again and again: a chain of 2,200 took 4.4 s to compile with fusion and 0.7 s without it, and one of 8,800 ran ten times
 slower. A transformer of 10 million parameters, 5,600 operations, takes 0.67 of the time with it."""
 
-Given = tuple[Any, Arrays, Arrays, Arrays]
-"""The numbers of iterations and of those passed before, the carry, the stacked inputs, and the fixed inputs."""
+Given = tuple[Any, Arrays, Arrays, Arrays, Arrays]
+"""The numbers of iterations and of those passed before, the numbers of the graph, the carry, the stacked inputs, and
+the fixed inputs."""
 
 
 class Region:
@@ -53,7 +55,8 @@ class Region:
         every: int = 1,
         flags: int = 1,
     ) -> None:
-        self._step, checks = translate_checked(graph)
+        self._literals = Literals()
+        self._step, checks = translate_checked(graph, self._literals)
         if lanes:
             self._step = jax.vmap(self._step, in_axes=tuple(lanes))
         self._checks = bool(checks)
@@ -99,13 +102,19 @@ class Region:
     def _given(self, carry: Tensors, each: Tensors, fixed: Tensors, passed: int) -> Given:
         stacked = [padded(value, self._longest) for value in each]
         counts, to_jax = numpy.array([each[0].shape[0], passed], numpy.int32), self._exchange.to_jax
-        return counts, to_jax(carry), to_jax(stacked), to_jax(fixed)
+        return counts, self._literals.arrays, to_jax(carry), to_jax(stacked), to_jax(fixed)
 
-    def _once(self, counts: Any, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
-        after, outputs = self._iteration(carry, [value[0] for value in each], fixed)
+    def _once(self, counts: Any, literals: Arrays, *given: Arrays) -> tuple[Arrays, Arrays]:
+        carry, each, fixed = given
+        with self._literals.given(literals):
+            after, outputs = self._iteration(carry, [value[0] for value in each], fixed)
         return after, [value[None] for value in outputs]
 
-    def _several(self, counts: Any, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
+    def _several(self, counts: Any, literals: Arrays, *given: Arrays) -> tuple[Arrays, Arrays]:
+        with self._literals.given(literals):
+            return self._looped(counts, *given)
+
+    def _looped(self, counts: Any, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
         count, passed = counts
         _, shapes = jax.eval_shape(self._iteration, carry, [value[0] for value in each], fixed)
         flags, kept = len(shapes) - self._flags, self._longest // self._every + (self._every > 1) * 2

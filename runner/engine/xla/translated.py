@@ -53,6 +53,11 @@ def _faults(verb: str) -> Iterator[None]:
         raise XlaFault(verb, error) from error
 
 
+def shortened(longest: int) -> int:
+    """Fewer iterations than a loop that did not fit into memory has; the same number if it cannot have fewer."""
+    return max(min(2, longest), longest // SHORTER)
+
+
 @dataclass(slots=True)
 class Translated:
     """A step for certain batch lengths, traced and compiled at its first call."""
@@ -70,10 +75,10 @@ class Translated:
 
         The step is compiled again. A loop stays a loop, since other code would give other bits.
         """
-        shorter = max(min(2, self.longest), self.longest // SHORTER)
-        if shorter == self.longest:
+        fewer = shortened(self.longest)
+        if fewer == self.longest:
             return False
-        self.longest, self.region = shorter, None
+        self.longest, self.region = fewer, None
         return True
 
     def call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner.compare.environment import SWITCHES, battery, environment_of
+from runner.compare.environment import SWITCHES, SWITCHES_OF_XLA, battery, environment_of, libraries
 from runner.compare.numbers import digested
 from runner.compare.numbers.bounds import Uncertainty, UncertaintyError, from_text, power, rounded_up, to_text
 from runner.compare.snapshots.capture import plan_of
@@ -223,6 +224,18 @@ def test_the_environment_holds_what_decides_bits(tmp_path: Path, monkeypatch: py
         assert environment_of(plan)["libraries"].endswith("; onednn off")
     finally:
         torch._C._set_mkldnn_enabled(True)
+
+
+def test_the_environment_of_xla_has_what_changes_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*SWITCHES, *SWITCHES_OF_XLA):
+        monkeypatch.delenv(name, raising=False)
+    before, cores = libraries("eager"), len(os.sched_getaffinity(0))
+    assert libraries("xla") == f"{before}; xla threads {cores}"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=SSE4_2\n --xla_cpu_enable_fast_math=true")
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "bfloat16")
+    assert libraries("eager") == libraries("compile") == before
+    flags = "XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 --xla_cpu_enable_fast_math=true"
+    assert libraries("xla") == f"{before}; JAX_DEFAULT_MATMUL_PRECISION=bfloat16; {flags}; xla threads {cores}"
 
 
 def test_the_battery_leaves_the_random_stream_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -21,6 +22,8 @@ from tests.engine.lanes.test_recorded import NET
 from tests.engine.lanes.test_running import _one_thread, config_of
 
 pytest.importorskip("jax")
+
+from runner.engine.xla.regions import Region
 
 __all__ = ["_one_thread"]
 
@@ -76,6 +79,12 @@ CASES: Mapping[str, Case] = {
         + "[{repeat: {times: 3, steps: [train]}}, {assign: {b: 0.5 * b}}, train]}}]\n"
     ),
     "shuffled": Case(SHUFFLED + "steps: {epochs: 4}\n"),
+    "a value of each sample, and a shorter batch": Case(
+        SHUFFLED.replace(
+            "expression: loss = ((x * w).sum(1) ** 2)", "expression: |\n  p = (x * w).sum(1)\n  loss = (p**2)"
+        )
+        + "steps: {epochs: 4}\n"
+    ),
     "the same batches": Case(
         SHUFFLED + "steps: {epochs: 3}\nlog: {every: 4}\n",
         [[f"optimizer.adam.lr={rate}"] for rate in (0.1, 0.03, 0.001)],
@@ -113,8 +122,9 @@ def agrees_alone(ran: Ran, lane: int, plan: runner.Plan) -> None:
         assert list(found.present) == [value is not None for value in values], column.name
         existing = [value for value in values if value is not None]
         if existing:
-            assert isinstance(found.values, Tensor)
-            torch.testing.assert_close(found.values[lane], torch.stack(existing), rtol=1e-4, atol=1e-5)
+            assert found.values is not None
+            own = found.values[lane] if isinstance(found.values, Tensor) else [value[lane] for value in found.values]
+            torch.testing.assert_close(list(own), existing, rtol=1e-4, atol=1e-5)
     for name, parameter in state.parameters.items():
         torch.testing.assert_close(ran.weights[name][lane], parameter.detach(), rtol=1e-4, atol=1e-5)
 
@@ -147,6 +157,41 @@ def test_a_first_step_that_differs_is_no_lane() -> None:
     plan = runner.compile(config_of(text, "engine=xla"))
     with pytest.raises(NotStackable, match="the first step of `dampening` differs from the others"):
         run_lanes(plan, [Lane(seed) for seed in range(2)], exact=False)
+
+
+FULL = "RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes."
+
+
+@pytest.mark.slow
+def test_regions_of_lanes_are_shorter_where_memory_is_short_with_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runner.engine.lanes.translated.trainer.MOST_AT_ONCE", 64)
+    plan = runner.compile(config_of(RATES.text, "engine=xla"))
+    whole, run, calls = run_lanes(plan, RATES.lanes, exact=False), Region.__call__, []
+
+    def call(region: Region, *given: Any) -> Any:
+        calls.append(region._longest)
+        if region._longest > most:
+            raise RuntimeError(FULL)
+        return run(region, *given)
+
+    monkeypatch.setattr(Region, "__call__", call)
+    most = 8
+    found = run_lanes(plan, RATES.lanes, exact=False)
+    assert calls == [64, 4, 4, 4]  # of 11 iterations
+    assert found.numbers == whole.numbers
+    assert found.paths == whole.paths
+    for name, weights in whole.weights.items():
+        assert torch.equal(found.weights[name], weights)
+    for column, other in zip(found.columns, whole.columns, strict=True):
+        assert column.present == other.present
+        assert (column.values is None) == (other.values is None)
+        assert other.values is None or torch.equal(torch.as_tensor(column.values), torch.as_tensor(other.values))
+    most = 0
+    with pytest.raises(runner.RunError, match=r"this does not fit into memory: it needs 4\.0 GiB \(at repeat\[1\]"):
+        run_lanes(plan, RATES.lanes, exact=False)
+    assert calls[4:] == [64, 4, 2]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.compiled.write_back import Computed
 from runner.engine.eager import Bind
+from runner.engine.faults import FAULTS
 from runner.engine.lanes.data import LaneBatches
 from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, number_of
 from runner.engine.lanes.starting import Lane
@@ -34,7 +35,8 @@ from runner.engine.steps.step_code import Run
 from runner.engine.xla.exchange import Exchange
 from runner.engine.xla.finiteness import are_finite
 from runner.engine.xla.regions import Region
-from runner.engine.xla.translated import REGION_BYTES, STACK_BYTES
+from runner.engine.xla.translated import REGION_BYTES, STACK_BYTES, shortened
+from runner.language.lowering.diagnosis import memory_message
 from runner.language.xla.checking import reason_of
 from runner.language.xla.operators import Unsupported
 from runner.language.xla.tracing import plain_kernels, trace
@@ -45,13 +47,13 @@ from runner.plan.program.instructions import Action, LoopStart, Train
 from runner.plan.rows.layout import Values
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Compiled:
-    """A step of all lanes for certain batch lengths."""
+    """A step of all lanes for certain batch lengths, compiled at its first call."""
 
     built: Built
-    region: Region
     longest: int  # the maximum number of iterations per call
+    region: Region | None = None
 
 
 class LaneBinder:
@@ -121,6 +123,7 @@ class _LaneTrainer:
         self._preparing = Preparing(first.binding.plan, first.binding.state, argument)
         self._compiled: dict[Hashable, _Compiled] = {}
         self._exchange = Exchange()
+        self._latest: _Compiled | None = None
         last = session.last_loop
         self._keeps = self._loop is not None and last is not None and self._loop.loop == last.loop
         if self._keeps:
@@ -173,11 +176,28 @@ class _LaneTrainer:
         return before, after
 
     def _next(self, most: int) -> Computed:
-        """Computes the next iterations of all lanes without changing the state.
+        """Computes the next iterations of all lanes without changing the state: fewer if memory is short.
 
         Raises:
             NotStackable: the next step differs from those after it, or cannot be translated.
         """
+        while True:
+            self._latest = None
+            try:
+                return self._once(most)
+            except FAULTS as error:
+                if memory_message(error) is None or not self._shorten():
+                    raise
+
+    def _shorten(self) -> bool:
+        """Makes the step that was called last shorter; false if there is none, or it cannot be shorter."""
+        latest = self._latest
+        if latest is None or shortened(latest.longest) == latest.longest:
+            return False
+        latest.longest, latest.region = shortened(latest.longest), None
+        return True
+
+    def _once(self, most: int) -> Computed:
         if self._preparing.first_step_differs():
             raise NotStackable("the first step of `dampening` differs from the others")
         self._preparing.prepare()
@@ -186,9 +206,10 @@ class _LaneTrainer:
         lengths = self._drawing.lengths(cursors, min(most, MOST_AT_ONCE))
         alike = next((place for place, found in enumerate(lengths) if found != lengths[0]), len(lengths))
         key = lengths[0], self._preparing.pattern()
-        compiled = self._compiled.get(key)
-        built, longest = self._built(lengths[0], cursors) if compiled is None else (compiled.built, compiled.longest)
-        iterations = min(alike, longest)
+        if key not in self._compiled:
+            self._compiled[key] = _Compiled(*self._built(lengths[0], cursors))
+        compiled = self._latest = self._compiled[key]
+        built, iterations = compiled.built, min(alike, compiled.longest)
         stacked = self._drawing.stacked(cursors, iterations)
         numbers = built.numbers.ahead(iterations, "cpu")
         each = [numbers, *[stacked[drawn].contiguous() for drawn in built.drawn]]
@@ -197,9 +218,8 @@ class _LaneTrainer:
         if rates is not None:
             fixed.append(LaneTensor(rates))
         carry = carry_of_lanes(self._state, self._preparing.carry(built), built.training, len(self._lanes))
-        if compiled is None:
-            region = self._compile(built, longest, carry, each, fixed)
-            compiled = self._compiled[key] = _Compiled(built, region, longest)
+        if compiled.region is None:
+            compiled.region = self._compile(built, compiled.longest, carry, each, fixed)
         passed = (self._iteration() - 1) % self._every
         after, outputs, sound = compiled.region(carry, each, [of_lanes(value) for value in fixed], passed)
         computed = Computed(built, iterations, cursors, numbers, after, outputs, sound)

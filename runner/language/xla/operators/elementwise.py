@@ -13,6 +13,7 @@ import torch
 from jax import lax
 
 from runner.language.xla.operators.facts import Array, Facts, Rule, cast, computing
+from runner.language.xla.operators.rewriting import as_written
 
 
 def elementwise(function: Callable[..., Array]) -> Rule:
@@ -51,12 +52,19 @@ def _divide(facts: Facts, x: Any, y: Any, mode: str | None) -> Array:
     dtype = computing(facts.dtype)
     x, y = cast(x, dtype), cast(y, dtype)
     if mode is None:
-        return cast(x / y, facts.dtype)
+        return cast(_quotient(x, y), facts.dtype)
     if _is_integer(x):
         facts.fails_if(y == 0)
         y = jnp.where(y == 0, 1, y)
     quotient = _trunc_divide(x, y) if mode == "trunc" else _floor_divide(x, y)
     return cast(quotient, facts.dtype)
+
+
+def _quotient(x: Array, y: Array) -> Array:
+    """Returns `x / y`. XLA would multiply by the inverse of a divisor that is one number, which may be 0."""
+    shape = jnp.broadcast_shapes(x.shape, y.shape)
+    divisor = y if y.shape == shape else as_written(jnp.broadcast_to(y, shape))
+    return as_written(jnp.true_divide(x, divisor))
 
 
 def _trunc_divide(x: Array, y: Array) -> Array:
@@ -114,7 +122,7 @@ def _power(facts: Facts, x: Any, y: Any) -> Array:
     x, y = cast(x, dtype), cast(y, dtype)
     if _is_integer(x):
         return _integer_power(x, y)
-    return cast(jnp.power(x, y), facts.dtype)
+    return cast(as_written(jnp.power(x, y)), facts.dtype)
 
 
 def _integer_power(x: Array, y: Array) -> Array:
@@ -207,8 +215,18 @@ def _lcm(x: Array, y: Array) -> Array:
     return jnp.where(divisor == 0, 0, jnp.abs(lax.div(x + 0 * y, jnp.where(divisor == 0, 1, divisor)) * y))
 
 
-def _scaled(x: Array, exponent: Array) -> Array:
-    return x * jnp.exp2(exponent)
+def _scaled(facts: Facts, x: Array, exponent: Array) -> Array:
+    """Returns `x * 2 ** exponent`; of a float and integers also where that power is beyond the dtype, as in torch."""
+    dtype = computing(facts.dtype)
+    exact = _is_integer(exponent) and not _is_integer(x)
+    x, exponent, two = cast(x, dtype), cast(exponent, dtype), cast(2, dtype)  # powers are exact, those of `exp2` not
+    if not exact:
+        return cast(x * jnp.power(two, exponent), facts.dtype)
+    quarter = jnp.trunc(exponent / 4)
+    power, rest = as_written(jnp.power(two, quarter)), as_written(jnp.power(two, exponent - 3 * quarter))
+    for factor in (power, power, power, rest):
+        x = as_written(x * factor)
+    return cast(x, facts.dtype)
 
 
 UNARY: Mapping[str, Callable[[Array], Array]] = {
@@ -228,7 +246,7 @@ UNARY: Mapping[str, Callable[[Array], Array]] = {
     "aten.conj_physical.default": jnp.conj,
     "aten.cos.default": jnp.cos,
     "aten.cosh.default": jnp.cosh,
-    "aten.exp.default": jnp.exp,
+    "aten.exp.default": lambda x: as_written(jnp.exp(x)),
     "aten.exp2.default": jnp.exp2,
     "aten.expm1.default": jnp.expm1,
     "aten.floor.default": _for_floats(jnp.floor),
@@ -237,7 +255,7 @@ UNARY: Mapping[str, Callable[[Array], Array]] = {
     "aten.log1p.default": jnp.log1p,
     "aten.log2.default": jnp.log2,
     "aten.neg.default": jnp.negative,
-    "aten.reciprocal.default": lambda x: 1 / x,
+    "aten.reciprocal.default": lambda x: _quotient(jnp.ones((), x.dtype), x),
     "aten.relu.default": lambda x: jnp.maximum(x, jnp.zeros((), x.dtype)),
     "aten.round.default": _for_floats(jnp.round),
     "aten.rsqrt.default": lambda x: 1 / jnp.sqrt(x),
@@ -257,14 +275,13 @@ BINARY: Mapping[str, Callable[..., Array]] = {
     "aten.atan2.default": jnp.arctan2,
     "aten.copysign.Scalar": jnp.copysign,
     "aten.copysign.Tensor": jnp.copysign,
-    "aten.div.Tensor": jnp.true_divide,
-    "aten.div.Scalar": jnp.true_divide,
+    "aten.div.Tensor": _quotient,
+    "aten.div.Scalar": _quotient,
     "aten.fmax.default": jnp.fmax,
     "aten.fmin.default": jnp.fmin,
     "aten.gcd.default": _gcd,
     "aten.hypot.default": jnp.hypot,
     "aten.lcm.default": _lcm,
-    "aten.ldexp.Tensor": _scaled,
     "aten.maximum.default": jnp.maximum,
     "aten.minimum.default": jnp.minimum,
     "aten.mul.Tensor": jnp.multiply,
@@ -282,6 +299,7 @@ RULES: Mapping[str, Rule] = {
     "aten.fmod.Scalar": _fmod,
     "aten.fmod.Tensor": _fmod,
     "aten.frexp.Tensor": _frexp,
+    "aten.ldexp.Tensor": _scaled,
     "aten.nextafter.default": _nextafter,
     "aten.polar.default": _polar,
     "aten.pow.Scalar": _power,

@@ -13,6 +13,8 @@ import torch
 from jax import lax
 from torch import Tensor
 
+from runner.language.xla.operators.rewriting import literal
+
 Array = jax.Array
 
 DTYPES: Mapping[torch.dtype, Any] = {
@@ -81,7 +83,8 @@ def cast(value: Any, dtype: torch.dtype) -> Array:
     """
     if not isinstance(value, jax.Array):
         number = value.real if isinstance(value, complex) and not dtype.is_complex else value
-        return jnp.asarray(numpy.asarray(number).astype(DTYPES[dtype]))
+        with numpy.errstate(over="ignore"):  # a number beyond the dtype is infinite, as in torch
+            return literal(numpy.asarray(number).astype(DTYPES[dtype]))
     if value.dtype == DTYPES[dtype]:
         return value
     if dtype == torch.bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from runner.language.xla.operators.facts import DTYPES, Facts, Rule, as_array
+from runner.language.xla.operators.rewriting import Literals
 from runner.language.xla.operators.table import REASONS, REFUSALS, RULES
 
 IGNORED = frozenset(("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"))
@@ -75,18 +76,22 @@ def translate(graph: fx.GraphModule) -> Translated:
     return outputs
 
 
-def translate_checked(graph: fx.GraphModule) -> tuple[Callable[..., tuple[tuple[Any, ...], Any]], Sequence[fx.Node]]:
+def translate_checked(
+    graph: fx.GraphModule, literals: Literals | None = None
+) -> tuple[Callable[..., tuple[tuple[Any, ...], Any]], Sequence[fx.Node]]:
     """Translates a graph as `translate` does, with the checks that torch makes while it computes.
 
     XLA clamps an index that is out of range, where torch raises an error. So do divisions of integers by zero and
     factorisations of singular matrices.
 
+    Args:
+        literals: collects the numbers of the graph.
     Returns:
         A function that returns the outputs and a boolean vector, true where a check failed; and the node of each check.
     """
     run = _checked(graph)
     nodes: list[fx.Node] = []
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), (Literals() if literals is None else literals).collected():
         jax.eval_shape(lambda *inputs: run(*inputs, nodes=nodes)[1], *map(_described, _placeholders(graph)))
     return run, tuple(nodes)
 

@@ -41,10 +41,14 @@ _READING: Mapping[Any, tuple[str, str]] = {
 _OPTIONS = ("foreach", "fused")
 """Options that select one of torch's implementations of an update."""
 
+SWITCHES = ("amsgrad", "centered", "decoupled_weight_decay", "maximize", "nesterov")
+"""Options that are true or false."""
+
 _BRANCHED_ON: Mapping[str, str] = {
     "weight_decay": "whether it is 0",
     "momentum": "whether it is 0",
     "ns_steps": "how large it is",
+    **dict.fromkeys(SWITCHES, "whether it is on"),
 }
 """Options that torch branches on, each with what it tests; a compiled step cannot change branches."""
 
@@ -177,7 +181,7 @@ def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, engine: str, fa
         if decides(kind, name):
             why = f"torch checks {_BRANCHED_ON[name]} in each step"
             message = f"{engine} does not support a changing `{name}`: {why}"
-            faults.add(at, message, f"write a number, or {EAGER}")
+            faults.add(at, message, f"write {'`true` or `false`' if name in SWITCHES else 'a number'}, or {EAGER}")
 
 
 def _check_rule(updates: Iterable[Computation], path: ConfigPath, engine: str, faults: Faults) -> None:
