@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 JAX = ("jax", "jaxlib")
 """The packages that compute the numbers of `engine: xla`. jax translates a step, and jaxlib has the compiler."""
@@ -11,13 +12,17 @@ JAX = ("jax", "jaxlib")
 
 def jax_versions() -> Mapping[str, str]:
     """The installed versions of JAX; empty without it. Imports none of it."""
-    found = {}
-    for name in JAX:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: _version(name, importlib.metadata.version) for name in JAX}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@functools.cache
+def _version(name: str, read: Callable[[str], str]) -> str | None:
+    """The version of a package, read once, since that takes a millisecond; None if it is not installed."""
+    try:
+        return read(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def engine_versions(engine: str) -> Mapping[str, str]:
