@@ -114,9 +114,9 @@ def _limited(kind: str, taken: Callable[[], int], room: int) -> Iterator[None]:
 def uncollected() -> Iterator[None]:
     """Context manager that turns garbage collection off while a block makes many objects.
 
-    At its end they are collected once, so what a caller measures of the block includes what it leaves. If it imports
-    modules, they count as old instead, since they stay. Otherwise Python would look at all of them at once, and again a
-    little later. Nothing changes where garbage collection is off already.
+    At its end they are collected once: that time belongs to the block, and not to what comes after it. If the block
+    imports modules, they count as old instead, since they stay, unless the caller froze objects. Nothing changes where
+    garbage collection is off already.
     """
     if not gc.isenabled():
         yield
@@ -126,12 +126,12 @@ def uncollected() -> Iterator[None]:
     try:
         yield
     finally:
-        imports = len(sys.modules) > modules
-        if imports and not gc.get_freeze_count():  # else what the caller froze would thaw
+        old = len(sys.modules) > modules and not gc.get_freeze_count()  # else what the caller froze would thaw
+        if old:
             gc.freeze()
             gc.unfreeze()
         gc.enable()
-        if not imports:
+        if not old:
             gc.collect(0)
 
 

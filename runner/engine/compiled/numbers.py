@@ -15,7 +15,7 @@ EXACT = 1 << 53
 
 
 class Inexact(ArithmeticError):
-    """An integer that float64 does not have; `iterations` come before the first that needs it."""
+    """An integer beyond 2^53, of which float64 has not all; `iterations` come before the first that needs it."""
 
     def __init__(self, iterations: int) -> None:
         super().__init__("an integer beyond 2^53 is no number of compiled code")

@@ -76,7 +76,8 @@ def _only(x: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def _parts(index: Any) -> tuple[Any, ...]:
-    return tuple(index) if isinstance(index, (tuple, list)) else (index,)
+    """The parts of an index. A list is one part: it is an index of one dimension."""
+    return index if isinstance(index, tuple) else (index,)
 
 
 def _dimensions(part: Any) -> int:

@@ -15,7 +15,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
     scores, labels = input.reshape(-1, count), target.reshape(-1, count)
     classes = torch.arange(count, device=scores.device)
     given = (labels != -1).cumprod(1).bool()
-    label = torch.where(given, labels, 0)
+    label = torch.where(labels == -1, 0, labels)  # torch checks also those that do not count
     is_label = ((label[:, :, None] == classes) & given[:, :, None]).any(1)
     gaps = torch.relu(1 - scores.gather(1, label)[:, :, None] + scores[:, None, :])
     counted = given[:, :, None] & ~is_label[:, None, :]

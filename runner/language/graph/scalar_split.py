@@ -162,7 +162,7 @@ def _dtype_as_tensor(number: fx.Node, user: fx.Node) -> torch.dtype:
     example, result = number.meta["example"], user.meta["example"]
     if traceable(user) is at:
         return torch.int64
-    if isinstance(example, bool):
+    if isinstance(example, bool) or is_choice(user):  # a number that decides a branch is its condition
         return torch.bool
     dtypes = [node.meta["example"].dtype for node in user.all_input_nodes if isinstance(node.meta["example"], Tensor)]
     dtype = dtypes[-1] if dtypes else torch.float64

@@ -89,6 +89,7 @@ class Lowering:
         self.graph = graph
         self.local = local
         self.named: dict[str, Any] = {}
+        self.made: dict[int, tuple[Element, Any]] = {}  # tensors of elements, by the `id` of the element
         self.elements: dict[str, Element] = {}  # of the named scalars that come from elements of constants
         self.faulty: set[str] = set()  # names whose own statements have errors
         self.watched = watched
@@ -265,7 +266,7 @@ class Lowering:
         if isinstance(value, Lookup):
             return Lookup(value.name, self.lift(value.index), value.element, value.node)
         if isinstance(value, Arithmetic):
-            return replace(value, number=self.lift(value.number), operands=self.lift(value.operands))
+            return replace(value, number=self.lift(value.number))  # its operands where they become tensors
         return value
 
     def display(self, node: ast.Tuple | ast.List) -> Any:

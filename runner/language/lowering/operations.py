@@ -28,7 +28,7 @@ from runner.language.dtypes import DTYPES
 from runner.language.graph.contraction import einsum
 from runner.language.inference.guards import guarded
 from runner.language.lowering.counts import excess
-from runner.language.lowering.values import describe, example_of, operand, scalar, tensor_of, worst_of
+from runner.language.lowering.values import Element, describe, example_of, operand, scalar, tensor_of, worst_of
 from runner.language.text.arithmetic import FUNCTIONS
 from runner.language.text.faults import LanguageError
 from runner.language.text.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
@@ -106,7 +106,7 @@ def lower_call(lowering: Lowering, node: ast.Call) -> Any:
         operation = find_operation(dotted)
         if not named and plain and all(lowering.is_scalar(value) for value in plain):
             number = lowering.scalar_call(node, FUNCTIONS[dotted], plain)
-            if operation is None or len(plain) != len(positional):
+            if operation is None or not all(isinstance(value, Element) for value in positional):
                 return number
             again = functools.partial(_with_tensors, node, operation, dotted)
             return scalar(node, number, positional, again)

@@ -142,6 +142,7 @@ class Emitting(Protocol):
     """What adds operations to a graph: a `Lowering`."""
 
     scope: Scope
+    made: dict[int, tuple[Element, Any]]
 
     def plain(self, value: Any) -> Any: ...
     def lift(self, value: Any) -> Any: ...
@@ -150,7 +151,18 @@ class Emitting(Protocol):
 
 
 def tensor_of(lowering: Emitting, value: Any) -> Any:
-    """Returns an element of a constant, or arithmetic with one, as a tensor; any other value as a plain one."""
+    """Returns an element of a constant, or arithmetic with one, as a tensor; any other value as a plain one.
+
+    Each element becomes a tensor once in a graph.
+    """
+    if not isinstance(value, Element):
+        return lowering.plain(lowering.lift(value))
+    if id(value) not in lowering.made:
+        lowering.made[id(value)] = value, _made(lowering, lowering.lift(value))
+    return lowering.made[id(value)][1]
+
+
+def _made(lowering: Emitting, value: Element) -> Any:
     if isinstance(value, Lookup) and value.name in lowering.scope.by_element:
         dtype = lowering.scope.tensors[value.name].dtype
         number = lowering.plain(value)
@@ -158,9 +170,7 @@ def tensor_of(lowering: Emitting, value: Any) -> Any:
     if isinstance(value, Lookup):
         found = lowering.input(value.name, lowering.scope.tensors[value.name], value.node)
         return lowering.emit(value.node, "call_function", operator.getitem, (found, value.index))
-    if isinstance(value, Arithmetic):
-        return value.compute(lowering, [tensor_of(lowering, operand) for operand in value.operands])
-    return lowering.plain(value)
+    return value.compute(lowering, [tensor_of(lowering, operand) for operand in value.operands])
 
 
 def scalar(node: ast.AST, number: Any, operands: Sequence[Any], compute: Callable[[Any, Sequence[Any]], Any]) -> Any:

@@ -46,6 +46,18 @@ def test_an_index_by_the_iteration_and_a_branch_by_t_are_those_of_torch() -> Non
             torch.testing.assert_close(found[name], expected.detach(), rtol=1e-12, atol=1e-12)
 
 
+def test_a_branch_of_a_rule_by_a_number_takes_what_is_not_zero() -> None:
+    text = (
+        "engine: xla\nparameters: {w: [1.0, 2.0]}\nexpression: loss = w.square().sum()\n"
+        "optimizer: {rule: {update: 'param = param - 0.1 * grad if CONDITION else param - 0.01 * grad'}}\nsteps: 4\n"
+    )
+    for condition, chosen in (("t % 2", (1, 3)), ("(t - 2) / 2", (1, 3, 4))):
+        w = torch.tensor([1.0, 2.0])
+        for t, row in enumerate(rows_of(text.replace("CONDITION", condition))[1:], 1):
+            w = w - (0.1 if t in chosen else 0.01) * (2 * w)
+            torch.testing.assert_close(numbers(row)["w"], w)
+
+
 def test_an_index_out_of_range_is_the_error_of_its_iteration() -> None:
     rows = runner.execute(runner.compile(runner.loads(TEXT.replace("TIMES", "5").replace("-iteration", "0"))))
     assert [next(rows).number for _ in range(5)] == [0, 1, 2, 3, 4]

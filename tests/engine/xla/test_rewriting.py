@@ -19,6 +19,10 @@ WRITTEN: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "factors whose product underflows": ("w * 1e-30 * 1e-30 * 1e30", lambda w: w * 1e-30 * 1e-30 * 1e30),
     "divisors whose product overflows": ("w * 1e38 / 1e20 / 1e20", lambda w: w * 1e38 / 1e20 / 1e20),
     "a divisor whose inverse is subnormal": ("w * 8e37 / 3e38", lambda w: w * 8e37 / 3e38),
+    "a truncated quotient of such a divisor": (
+        "div(w * 8e37, 1.9e38, rounding_mode='trunc')",
+        lambda w: torch.div(w * 8e37, 1.9e38, rounding_mode="trunc"),
+    ),
     "the logarithm of an exponential": ("log(exp(w * 1e-9))", lambda w: torch.log(torch.exp(w * 1e-9))),
     "a quotient of exponentials": ("exp(w * 40) / exp(w * 40)", lambda w: torch.exp(w * 40) / torch.exp(w * 40)),
     "a quotient of a quotient": ("w * 1e30 / (w * 1e25) / (w * 1e30)", lambda w: w * 1e30 / (w * 1e25) / (w * 1e30)),

@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from runner.language.graph.computation import extract
 from runner.language.graph.elements import at
 from runner.language.graph.scalar_split import split_scalars
+from runner.language.text.faults import LanguageError
 from tests.language.lowering import lower, same
 from tests.tables import over
 
@@ -80,6 +81,12 @@ def test_a_trace_reads_every_index_anew() -> None:
     for iteration, k in ((1, 0), (2, 1)):
         by_hand = X[iteration - 1, ..., k] + X[k, 1, iteration] + X[0, [0, 1, 1], iteration]
         assert same(traced(X, torch.tensor(k), *numbers(iteration)), by_hand)
+
+
+def test_a_list_that_holds_the_iteration_is_no_tuple() -> None:
+    computation = extract(lower("x[[iteration - 1, 1]]", given={"x": X}, roles={}, tables={}), ["value"])
+    with pytest.raises(LanguageError, match="`iteration` can only be an operand or an index here"):
+        split_scalars(computation)
 
 
 def test_a_mask_without_dimensions_is_no_index() -> None:

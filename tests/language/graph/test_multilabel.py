@@ -33,6 +33,6 @@ def test_it_is_that_of_torch(target: list[list[int]] | list[int] | int, reductio
 
 
 def test_a_label_out_of_range_is_an_error() -> None:
-    for label in (-2, 4):
+    for labels in ([0, -2, -1, 0], [0, 4, -1, 0], [0, -1, 99, 1], [0, -1, -2, 1]):
         with pytest.raises(RuntimeError, match="out of bounds"):
-            multilabel_margin_loss(torch.ones(1, 4), torch.tensor([[0, label, -1, 0]]))
+            multilabel_margin_loss(torch.ones(1, 4), torch.tensor([labels]))

@@ -65,6 +65,23 @@ def test_an_index_by_the_iteration_is_followed(iteration: int) -> None:
     assert same(compute(computation, tensors(), iteration)[0], expected)
 
 
+def test_long_arithmetic_with_elements_is_lowered_once() -> None:
+    doubled = "a = c[0]\n" + "a = a * a\n" * 17
+    assert same(value_of(doubled + "b * a if n > 1 else b"), B * float(C[0].double() ** 2**17))
+    by_hand = C[0]
+    for _ in range(17):
+        by_hand = by_hand * by_hand
+    graph = lower(doubled + "sigmoid(a)", {}).values["value"].graph
+    assert len(graph.nodes) < 50  # two nodes for each line, and not 2 ** 17
+    assert same(value_of(doubled + "sigmoid(a)"), torch.sigmoid(by_hand))
+    deep = "a = c[0]\nfor i in range(1000):\n  a = a + 1\n"
+    assert value_of(deep + "(b * a if n > 1 else b).sum()").item() == pytest.approx((B * (C[0] + 1000)).sum().item())
+
+
+def test_a_number_beside_an_element_is_no_tensor() -> None:
+    assert fault_of("sigmoid(max(c[0], 0.1))").hint == "make a tensor of the number: `tensor(…)`"
+
+
 def test_a_number_without_an_element_says_how_it_becomes_a_tensor() -> None:
     for text in ("torch.sin(rate * 2)", "stack([rate * 2, b[0]])", "maximum(rate * 2, b)", "sigmoid(n * 2)"):
         assert fault_of(text).hint == "make a tensor of the number: `tensor(…)`"

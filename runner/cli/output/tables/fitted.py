@@ -50,6 +50,8 @@ def fitted_table(
 ) -> list[str]:
     """A table as lines of at most `width` characters, and a line that says what is left out.
 
+    The first column of `kept` is shown always, so lines are longer where it does not fit.
+
     Args:
         columns: all columns, in the order in which they stand.
         kept: those that are cut before another one is left out, the most important first.

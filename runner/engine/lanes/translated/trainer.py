@@ -11,6 +11,7 @@ from torch import Tensor
 
 from runner.engine.compiled.building import Built, Drawn, Lengths, build
 from runner.engine.compiled.drawing import Cursors, Drawing
+from runner.engine.compiled.numbers import Inexact
 from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.compiled.write_back import Computed
@@ -70,12 +71,13 @@ class LaneBinder:
         self._lanes = lanes
         self._others = others
         self._first = _first_lane(plan, lanes)
+        self._exchange = Exchange()
         self.several: dict[int, Callable[[], Iterator[Rows]]] = {}
 
     def __call__(self, session: Session, position: int, action: Action) -> Run:
         if not isinstance(action.argument, Train):
             return self._others(session, position, action)
-        trainer = _LaneTrainer(session, self._first, self._lanes, position, action, action.argument)
+        trainer = _LaneTrainer(session, self._first, self._lanes, position, action, action.argument, self._exchange)
         if loop_around(session.binding.plan.program, position) is not None:
             self.several[position] = trainer.rows
         return trainer.run
@@ -109,6 +111,7 @@ class _LaneTrainer:
         position: int,
         action: Action,
         argument: Train,
+        exchange: Exchange,
     ) -> None:
         self._session = session
         self._state = session.binding.state
@@ -122,7 +125,7 @@ class _LaneTrainer:
         self._drawing = Drawing(self._state, argument, self._loop)
         self._preparing = Preparing(first.binding.plan, first.binding.state, argument)
         self._compiled: dict[Hashable, _Compiled] = {}
-        self._exchange = Exchange()
+        self._exchange = exchange
         self._latest: _Compiled | None = None
         last = session.last_loop
         self._keeps = self._loop is not None and last is not None and self._loop.loop == last.loop
@@ -179,12 +182,14 @@ class _LaneTrainer:
         """Computes the next iterations of all lanes without changing the state: fewer if memory is short.
 
         Raises:
-            NotStackable: the next step differs from those after it, or cannot be translated.
+            NotStackable: the next step differs from those after it, cannot be translated, or has too large an integer.
         """
         while True:
             self._latest = None
             try:
                 return self._once(most)
+            except Inexact as error:
+                raise NotStackable("it computes an integer beyond 2^53") from error
             except FAULTS as error:
                 if memory_message(error) is None or not self._shorten():
                     raise

@@ -68,7 +68,7 @@ def _quotient(x: Array, y: Array) -> Array:
 
 
 def _trunc_divide(x: Array, y: Array) -> Array:
-    return lax.div(*jnp.broadcast_arrays(x, y)) if _is_integer(x) else jnp.trunc(x / y)
+    return lax.div(*jnp.broadcast_arrays(x, y)) if _is_integer(x) else jnp.trunc(_quotient(x, y))
 
 
 def _floor_divide(x: Array, y: Array) -> Array:
@@ -76,12 +76,12 @@ def _floor_divide(x: Array, y: Array) -> Array:
     if _is_integer(x):
         return jnp.floor_divide(x, y)
     remainder = jnp.fmod(x, y)
-    quotient = (x - remainder) / y
+    quotient = _quotient(x - remainder, y)
     quotient = jnp.where((remainder != 0) & ((y < 0) != (remainder < 0)), quotient - 1, quotient)
     floor = jnp.floor(quotient)
     floor = jnp.where(quotient - floor > 0.5, floor + 1, floor)
-    floor = jnp.where(quotient == 0, jnp.copysign(jnp.zeros_like(x), x / y), floor)
-    return jnp.where(y == 0, x / y, floor)
+    floor = jnp.where(quotient == 0, jnp.copysign(jnp.zeros_like(x), _quotient(x, y)), floor)
+    return jnp.where(y == 0, _quotient(x, y), floor)
 
 
 def _remainder(facts: Facts, x: Any, y: Any) -> Array:
@@ -161,8 +161,8 @@ def _round_to(x: Array, decimals: Any) -> Array:
     places = int(decimals)
     if places == 0:
         return jnp.round(x)
-    factor = 10.0 ** abs(places)
-    return jnp.round(x * factor) / factor if places > 0 else jnp.round(x / factor) * factor
+    factor = jnp.asarray(10.0 ** abs(places), x.dtype)
+    return _quotient(jnp.round(x * factor), factor) if places > 0 else jnp.round(_quotient(x, factor)) * factor
 
 
 def _rounded(facts: Facts, x: Array, decimals: int) -> Array:

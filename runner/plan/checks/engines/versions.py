@@ -18,7 +18,11 @@ def jax_versions() -> Mapping[str, str]:
 
 @functools.cache
 def _version(name: str, read: Callable[[str], str]) -> str | None:
-    """The version of a package, read once, since that takes a millisecond; None if it is not installed."""
+    """The version of a package, read once, since that takes a millisecond; None if it is not installed.
+
+    Args:
+        read: `importlib.metadata.version`, or what a test has put in its place.
+    """
     try:
         return read(name)
     except importlib.metadata.PackageNotFoundError:
