@@ -110,17 +110,22 @@ def _minimize(case: Case, draft: Draft, optimizer: str) -> Job:
     model = Model(case, draft)
     loss, _ = model.objective(model.base)
     for at, probe in enumerate(case.record["probes"]):
-        values = {
-            model.parameters[name]: draft.constant(f"{name}_at_{at}", case.array(value))
-            for name, value in probe["params"].items()
-            if name in model.parameters
-        }
-        draft.step("assign", values)
+        assign_probe(case, draft, model, at)
         draft.step("zero_grad")
         row = draft.step("backward", loss)
         entry = {key: probe.get(key) for key in ("loss", "grads")}
         model.read(row, entry, at, "backward", (row, loss, "backward"))
     return draft.job()
+
+
+def assign_probe(case: Case, draft: Draft, model: Model, at: int) -> None:
+    """Gives the parameters the values of a probe of an objective."""
+    values = {
+        model.parameters[name]: draft.constant(f"{name}_at_{at}", case.array(value))
+        for name, value in case.record["probes"][at]["params"].items()
+        if name in model.parameters
+    }
+    draft.step("assign", values)
 
 
 def _program(case: Case, draft: Draft, optimizer: str) -> Job:

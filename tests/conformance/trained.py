@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from .cases import Case, has_nonfinite
-from .configs import declared_inputs, job_of, state_outputs
+from .configs import assign_probe, declared_inputs, job_of, state_outputs
 from .drafting import Draft, Job, Reading
 from .models import Model, read_gradient
 
@@ -72,12 +72,7 @@ def _minimize(case: Case, draft: Draft) -> Job:
     loss, _ = model.objective(model.base)
     draft.optimizer = KEEPING
     for at, probe in enumerate(case.record["probes"]):
-        values = {
-            model.parameters[name]: draft.constant(f"{name}_at_{at}", case.array(value))
-            for name, value in probe["params"].items()
-            if name in model.parameters
-        }
-        draft.step("assign", values)
+        assign_probe(case, draft, model, at)
         row = draft.step("train", {"objective": loss})
         entry = {key: probe.get(key) for key in ("loss", "grads")}
         model.read(row, entry, at, "train", (row, loss, "train"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -54,4 +55,5 @@ def interrupted_while_compiling(path: Path, module: str, method: str) -> Path:
         "problems": [Problem("interrupted inside a step").to_json()],
     }
     assert manifest["seconds"] >= PATIENCE
+    assert "digest" in json.loads((directory / "run.json").read_text(encoding="utf-8"))
     return directory

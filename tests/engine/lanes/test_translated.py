@@ -159,6 +159,13 @@ def test_a_first_step_that_differs_is_no_lane() -> None:
         run_lanes(plan, [Lane(seed) for seed in range(2)], exact=False)
 
 
+def test_an_integer_that_float64_does_not_have_is_no_lane() -> None:
+    text = NET + "optimizer: {sgd: {lr: 0.1}}\nsteps: 4\nmetrics: {n: 'iteration + 9007199254740990'}\n"
+    plan = runner.compile(config_of(text, "engine=xla"))
+    with pytest.raises(NotStackable, match=r"^it computes an integer beyond 2\^53$"):
+        run_lanes(plan, [Lane(seed) for seed in range(2)], exact=False)
+
+
 FULL = "RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes."
 
 

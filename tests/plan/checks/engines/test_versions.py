@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import pytest
 
 from runner.config.keys import ENGINES
@@ -21,6 +23,13 @@ def test_a_package_that_is_missing_has_no_version(monkeypatch: pytest.MonkeyPatc
     assert jax_versions() == {"jax": "0.11.0"}
     pretend(monkeypatch, jax=None)
     assert jax_versions() == {}
+
+
+def test_a_version_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: asked.append(name) or "0.11.0")
+    assert jax_versions() == jax_versions() == {"jax": "0.11.0", "jaxlib": "0.11.0"}
+    assert asked == ["jax", "jaxlib"]
 
 
 def test_versions_differ_where_both_are_known() -> None:
